@@ -1,0 +1,32 @@
+# One-line entry points. `make demo` and `make test` set everything up by themselves.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-all lint bench clean
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)  ## train a decoder on real text in under 3 minutes and show what it learnt
+	$(BIN)/zoo fit --config quickstart/decoder
+
+test: lint  ## what every change must pass
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+test-all: lint  ## also kills, matrices, fresh clones
+	$(BIN)/python -m pytest -m 'not gpu'
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## figures; the last line of each benchmark is JSON
+	for f in benchmarks/*.py; do $(BIN)/python $$f || exit 1; done
+
+clean:
+	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,25 @@
+"""Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by plugins, at home on the Hub.
+
+`zoo.load`, `zoo.save` and the group namespaces (`zoo.decoders`, `zoo.heads`, …) are imported on first use:
+`import zoo` imports no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.hub import load as load
+    from zoo.hub import save as save
+
+_FUNCTIONS = {"load": "zoo.hub", "save": "zoo.hub"}
+_NAMESPACES = ("callbacks", "data", "decoders", "encoder_decoders", "encoders", "heads", "modules", "schedules")
+
+__all__ = [*_FUNCTIONS, *_NAMESPACES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    if name in _NAMESPACES:
+        return importlib.import_module(f"zoo.{name}")
+    raise AttributeError(f"module `zoo` has no attribute `{name}`")

@@ -1,0 +1,5 @@
+"""Encoder families, by name: `zoo.encoders.Bert`."""
+
+from zoo import registry
+
+__getattr__, __dir__ = registry.namespace(__name__)

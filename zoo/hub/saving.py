@@ -1,0 +1,58 @@
+"""A model as a folder that `from_pretrained` of transformers loads."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from zoo.errors import CheckpointError
+from zoo.hub import config as hub_config
+from zoo.hub import weights
+
+if TYPE_CHECKING:
+    from zoo.modules.base import ZooModule
+
+
+def save(module: "ZooModule", folder: str | Path) -> Path:
+    """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
+
+    The files are written aside and then moved, so the folder never holds half a model.
+
+    Raises:
+        CheckpointError: The folder is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; a model is saved as a folder")
+    module.build()
+    aside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        _write(module, aside)
+        folder.mkdir(exist_ok=True)
+        for path in sorted(aside.iterdir()):
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _write(module: "ZooModule", folder: Path) -> None:
+    spec = module.spec
+    hub_head = spec.hub_head(type(module.head_spec).__name__)
+    tensors = module.hub_tensors()
+    dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
+    config = hub_config.config_of(spec, hub_head.architecture, str(dtype).removeprefix("torch."))
+    if module.tokenizer is not None:
+        module.tokenizer.save(folder)
+        for name in ("bos_token", "eos_token", "pad_token"):
+            if config.get(f"{name}_id") is None:
+                config[f"{name}_id"] = module.tokenizer.special_id(name)
+    hub_config.write_json(config, folder / hub_config.FILE)
+    ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config[key] is not None}
+    generation = {**ids, **module.generation_config}
+    hub_config.write_json(generation, folder / "generation_config.json")
+    weights.write(tensors, folder)

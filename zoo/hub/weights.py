@@ -1,0 +1,128 @@
+"""Weights under the Hub's names, streamed from and to safetensors."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from zoo.errors import CheckpointError, did_you_mean
+
+FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+
+# A file's mapped pages count as the process's memory until it is closed; reopening bounds them.
+_REOPEN_BYTES = 2**24
+
+
+def renamed(name: str, table: Mapping[str, str]) -> str:
+    """A name of ours as the Hub's, by a table of Hub name to ours with `{}` for what both share.
+
+    An empty table keeps the name.
+    """
+    if not table:
+        return name
+    for hub, ours in table.items():
+        pattern = re.escape(ours).replace(re.escape("{}"), r"([^.]+)")
+        if found := re.fullmatch(pattern, name):
+            return hub.format(*found.groups())
+    raise AssertionError(f"the family's table has no name on the Hub for {name}")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The safetensors files of a model's folder.
+
+    Raises:
+        CheckpointError: There are none, or the index names what is not there.
+    """
+    if (folder / FILE).is_file():
+        return [folder / FILE]
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        raise CheckpointError(f"{folder} holds no {FILE}", hint="pickled weights are not read")
+    names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise CheckpointError(f"{index} names `{name}`, which is no file beside it")
+    return [folder / name for name in names]
+
+
+def dtype_of(folder: Path) -> torch.dtype:
+    """The dtype of the first floating-point tensor of a model's files."""
+    for path in files_of(folder):
+        with _open(path) as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                dtype = _TORCH_DTYPES.get(file.get_slice(name).get_dtype())
+                if dtype is not None:
+                    return dtype
+    return torch.float32
+
+
+_TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@torch.no_grad()
+def stream(folder: Path, targets: Mapping[str, Tensor]) -> None:
+    """Copies a folder's tensors into memory that is there already, each converted to its target's dtype.
+
+    Args:
+        folder: A model's files.
+        targets: Every tensor to be filled, by its name on the Hub.
+
+    Raises:
+        CheckpointError: A tensor is missing, unused or of another shape, by name.
+    """
+    filled: set[str] = set()
+    for path in files_of(folder):
+        for name, tensor in _tensors(path):
+            if name not in targets:
+                raise CheckpointError(
+                    f"tensor `{name}` of {path} has no place in the model", hint=did_you_mean(name, targets)
+                )
+            if tensor.shape != targets[name].shape:
+                raise CheckpointError(
+                    f"tensor `{name}` of {path} has shape {tuple(tensor.shape)}, "
+                    f"config.json asks for {tuple(targets[name].shape)}"
+                )
+            targets[name].copy_(tensor)
+            filled.add(name)
+    missing = sorted(targets.keys() - filled)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise CheckpointError(f"tensor `{missing[0]}`{more} is missing from {folder}")
+
+
+def _open(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no safetensors file, or is cut off: {error}") from error
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    with _open(path) as file:
+        names = list(file.keys())
+    while names:
+        taken = 0
+        with _open(path) as file:
+            while names and taken < _REOPEN_BYTES:
+                name = names.pop(0)
+                tensor = file.get_tensor(name)
+                taken += tensor.nbytes
+                yield name, tensor
+
+
+def write(tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Writes model.safetensors."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, folder / FILE, metadata={"format": "pt"})
+
+
+def named_tensors(module: nn.Module, table: Mapping[str, str], skipped: frozenset[str]) -> dict[str, Tensor]:
+    """A module's parameters and buffers by their names on the Hub, without the skipped ones."""
+    return {
+        renamed(name, table): tensor for name, tensor in module.state_dict().items() if name not in skipped
+    }

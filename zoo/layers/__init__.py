@@ -1,0 +1,33 @@
+"""Parts that families share. A layer moves here when a second family needs it.
+
+Local tensors end in their shape: B batch, T tokens that ask, S tokens that are asked, D hidden_size,
+H heads of queries, G heads of keys and values, K head_dim, F intermediate_size, V vocab_size, N rows that
+carry a label.
+"""
+
+from zoo.layers.attention import Attention, KeyValueCache, attend
+from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
+from zoo.layers.initialization import initialize, materialize
+from zoo.layers.losses import IGNORED, linear_cross_entropy
+from zoo.layers.masks import Mask
+from zoo.layers.norms import RMSNorm
+from zoo.layers.positions import Rope, RopeParameters, RotaryPositions, SinusoidalPositions
+
+__all__ = [
+    "ACTIVATIONS",
+    "IGNORED",
+    "Attention",
+    "FeedForward",
+    "GatedFeedForward",
+    "KeyValueCache",
+    "Mask",
+    "RMSNorm",
+    "Rope",
+    "RopeParameters",
+    "RotaryPositions",
+    "SinusoidalPositions",
+    "attend",
+    "initialize",
+    "linear_cross_entropy",
+    "materialize",
+]

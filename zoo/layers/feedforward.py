@@ -1,0 +1,71 @@
+"""What is done to each token by itself."""
+
+import functools
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": functools.partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+"""config.json's `hidden_act`."""
+
+
+class FeedForward(nn.Module):
+    """Widen, bend, narrow.
+
+    Vaswani et al., 2017, section 3.3: https://arxiv.org/abs/1706.03762
+
+    Args:
+        hidden_size: Width of the residual stream.
+        intermediate_size: Width in between.
+        activation: A name of `ACTIVATIONS`.
+        bias: Whether the projections have biases.
+        dropout: Probability of dropping a channel in between, in training.
+    """
+
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, activation: str, *, bias: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.up = nn.Linear(hidden_size, intermediate_size, bias=bias)
+        self.down = nn.Linear(intermediate_size, hidden_size, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Hidden states (batch, tokens, hidden_size) in and out."""
+        output: Tensor = self.down(self.dropout(self.activation(self.up(x_BTD))))
+        return output
+
+
+class GatedFeedForward(nn.Module):
+    """Widen twice, let one half gate the other, narrow: SwiGLU with `silu`.
+
+    Shazeer, 2020: https://arxiv.org/abs/2002.05202
+
+    Args:
+        hidden_size: Width of the residual stream.
+        intermediate_size: Width in between.
+        activation: A name of `ACTIVATIONS`.
+        bias: Whether the projections have biases.
+    """
+
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, activation: str, *, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.gate = nn.Linear(hidden_size, intermediate_size, bias=bias)
+        self.up = nn.Linear(hidden_size, intermediate_size, bias=bias)
+        self.down = nn.Linear(intermediate_size, hidden_size, bias=bias)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Hidden states (batch, tokens, hidden_size) in and out."""
+        output: Tensor = self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
+        return output

@@ -1,0 +1,26 @@
+"""Fresh weights, and modules that were built without memory."""
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, std: float) -> None:
+    """Draws fresh weights: matrices and embeddings from N(0, std²), biases zero, norms one.
+
+    A part that starts otherwise says so in its `reset_parameters`.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=std)
+            if isinstance(part, nn.Linear) and part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
+
+
+def materialize(module: nn.Module, device: torch.device | str | None = None) -> None:
+    """Gives memory to a module that was built on the meta device; its parameters are then to be filled."""
+    unsaved = dict(module.named_buffers()).keys() - module.state_dict().keys()
+    assert not unsaved, f"no checkpoint fills {sorted(unsaved)}: compute such tables where they are used"
+    module.to_empty(device=device or torch.get_default_device())

@@ -1,0 +1,135 @@
+"""Where a token stands: rotations of queries and keys, and sinusoids added to embeddings."""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import SpecError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeParameters:
+    """config.json's `rope_parameters`: the base of the rotations, and how they are stretched to long texts."""
+
+    rope_theta: float = 10000.0
+    """The base: the slowest pair of channels turns once in about 2π · rope_theta tokens."""
+    rope_type: Literal["default", "linear", "llama3"] = "default"
+    """How frequencies are scaled; llama3 leaves the fast ones alone and divides the slow ones."""
+    factor: float | None = None
+    """What frequencies are divided by."""
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    original_max_position_embeddings: int | None = None
+    """The length of text before it was stretched, in tokens."""
+
+    def __post_init__(self) -> None:
+        needed = {
+            "default": (),
+            "linear": ("factor",),
+            "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+        }
+        if self.rope_type not in needed:
+            raise SpecError(
+                f"unknown `rope_type` of rope_parameters, got {self.rope_type!r}",
+                at="rope_parameters.rope_type",
+                hint=f"known: {', '.join(needed)}",
+            )
+        for name in needed[self.rope_type]:
+            if getattr(self, name) is None:
+                raise SpecError(
+                    f"rope_parameters of type {self.rope_type} need `{name}`", at=f"rope_parameters.{name}"
+                )
+
+    def frequencies(self, head_dim: int, device: torch.device) -> Tensor:
+        """Radians per token of each pair of channels, float32 (head_dim / 2)."""
+        exponents = torch.arange(0, head_dim, 2, device=device, dtype=torch.int64).float() / head_dim
+        frequencies = 1.0 / self.rope_theta**exponents
+        if self.rope_type == "linear":
+            return frequencies / _given(self.factor)
+        if self.rope_type == "llama3":
+            return self._llama3(frequencies)
+        return frequencies
+
+    def _llama3(self, frequencies: Tensor) -> Tensor:
+        low, high = _given(self.low_freq_factor), _given(self.high_freq_factor)
+        turns = _given(self.original_max_position_embeddings) * frequencies / (2 * math.pi)
+        # 0 where a pair turns too seldom to tell positions apart, 1 where it turns often.
+        kept = ((turns - low) / (high - low)).clamp(0, 1)
+        return kept * frequencies + (1 - kept) * frequencies / _given(self.factor)
+
+
+def _given(value: float | None) -> float:
+    assert value is not None  # __post_init__ saw to it
+    return value
+
+
+@dataclass(frozen=True)
+class Rope:
+    """The rotations of one batch's positions."""
+
+    cos_BTK: Tensor
+    sin_BTK: Tensor
+
+    def turn(self, x_BHTK: Tensor) -> Tensor:
+        """Queries or keys, each half of the channels being one coordinate of the rotated pairs."""
+        cos, sin = self.cos_BTK[:, None].to(x_BHTK.dtype), self.sin_BTK[:, None].to(x_BHTK.dtype)
+        first, second = x_BHTK.chunk(2, -1)
+        return x_BHTK * cos + torch.cat((-second, first), -1) * sin
+
+
+# Tables are computed where they are used and are no state of a module: nothing to save, to materialise, or
+# to round when the module is cast to bfloat16.
+
+
+@functools.cache
+def _frequencies(parameters: RopeParameters, head_dim: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # a table made while generating serves training, too
+        return parameters.frequencies(head_dim, device)
+
+
+@functools.cache
+def _sinusoids(length: int, width: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        positions = torch.arange(length, device=device, dtype=torch.float32)[:, None]
+        frequencies = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
+        angles = positions * frequencies
+        return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
+
+
+class RotaryPositions(nn.Module):
+    """Positions as rotations of pairs of channels.
+
+    Su et al., 2021: https://arxiv.org/abs/2104.09864
+    """
+
+    def __init__(self, head_dim: int, rope_parameters: RopeParameters | None = None) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.rope_parameters = rope_parameters or RopeParameters()
+
+    @torch.no_grad()
+    def forward(self, positions_BT: Tensor) -> Rope:
+        """The rotations at these positions, in float32."""
+        frequencies = _frequencies(self.rope_parameters, self.head_dim, positions_BT.device)
+        angles_BTK = positions_BT[..., None].float() * frequencies
+        doubled = torch.cat((angles_BTK, angles_BTK), -1)
+        return Rope(doubled.cos(), doubled.sin())
+
+
+class SinusoidalPositions(nn.Module):
+    """Sines and cosines of geometrically spaced frequencies, taking turns over the channels.
+
+    Vaswani et al., 2017, section 3.5: https://arxiv.org/abs/1706.03762
+    """
+
+    def __init__(self, max_position_embeddings: int, hidden_size: int) -> None:
+        super().__init__()
+        self.shape = (max_position_embeddings, hidden_size)
+
+    def forward(self, positions_BT: Tensor) -> Tensor:
+        """The table's rows at these positions, float32 (batch, tokens, hidden_size)."""
+        return _sinusoids(*self.shape, positions_BT.device)[positions_BT]

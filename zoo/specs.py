@@ -1,0 +1,302 @@
+"""Specs: frozen, keyword-only dataclasses that name sizes or choices; JSON in, JSON out.
+
+A recipe names specs, and `build()` makes the module, late. A family is a `BackboneSpec` with its fields in
+the words of the Hub's `config.json`; a head is a `HeadSpec`.
+"""
+
+import dataclasses
+import importlib
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, get_args, get_type_hints
+
+from jsonargparse import set_parsing_settings
+from jsonargparse.typing import register_type
+
+from zoo import registry
+from zoo.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.heads.base import Head
+
+Shape = Literal["encoder", "decoder", "encoder-decoder"]
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a recipe names and a module is built from."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """As class path and plain values: what recipes write and checkpoints keep."""
+        values = {item.name: plain(getattr(self, item.name)) for item in fields(self)}
+        return {"class_path": registry.path_of(type(self)), "init_args": values}
+
+
+# Every spec is a class that recipes choose by `class_path`, wherever one is asked for.
+set_parsing_settings(subclasses_enabled=[Spec])
+
+
+def plain(value: Any) -> Any:
+    """A value as str, int, float, bool, None, list and dict, specs by class path."""
+    if isinstance(value, Spec):
+        return value.to_plain()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kept = {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+        return {name: item for name, item in kept.items() if item is not None}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def from_plain(value: Mapping[str, Any]) -> Any:
+    """The spec that `to_plain` described.
+
+    Only registered classes, and classes of modules that are imported already, are used: what a file names
+    never causes another import.
+
+    Raises:
+        SpecError: The class is not to be had, is no spec, or does not take these values.
+    """
+    path = value["class_path"]
+    module, _, name = path.rpartition(".")
+    registered = module in registry.GROUPS or any(path == entry.import_path for entry in registry.entries())
+    if not registered and module not in sys.modules:
+        raise SpecError(f"`{path}` is not registered by any plugin", hint=f"import {module} first")
+    found = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, Spec)):
+        raise SpecError(f"`{path}` is no spec")
+    return make(found, {key: _from_plain_field(item) for key, item in value.get("init_args", {}).items()})
+
+
+def _from_plain_field(value: Any) -> Any:
+    return from_plain(value) if isinstance(value, Mapping) and "class_path" in value else value
+
+
+def make(spec: type[S], values: Mapping[str, Any]) -> S:
+    """Calls a dataclass with values from JSON, nested dataclasses included.
+
+    Raises:
+        SpecError: A key that it does not have, by name, with the nearest that it has.
+    """
+    known = {item.name for item in fields(spec) if item.init}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise SpecError(
+                f"unknown key `{key}` for {registry.path_of(spec)}", at=key, hint=did_you_mean(key, known)
+            )
+    hints = get_type_hints(spec)
+    return spec(**{key: _nested(hints[key], value) for key, value in values.items()})
+
+
+def _nested(hint: Any, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        for kind in (hint, *get_args(hint)):
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                return make(kind, value)
+    return value
+
+
+@dataclass(frozen=True)
+class HubHead:
+    """How a head stands in a family's files on the Hub."""
+
+    architecture: str
+    """The entry of config.json's `architectures`: LlamaForCausalLM."""
+    weights: Mapping[str, str]
+    """Hub name to name in the head, with `{}` for what both share; read in both directions."""
+    bias: bool = False
+    """Whether the head's projection has a bias."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec(Spec, ABC):
+    """Sizes of a family. Its fields are those of config.json; the class says the rest of the contract."""
+
+    vocab_size: int
+    """Tokens in the vocabulary."""
+    hidden_size: int
+    """Width of the residual stream."""
+    max_position_embeddings: int
+    """The longest text that the model was made for, in tokens."""
+    initializer_range: float = 0.02
+    """Standard deviation of fresh weights; norms start at one, biases at zero."""
+    tie_word_embeddings: bool = False
+    """Whether a language-model head shares the embedding's weight."""
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    shape: ClassVar[Shape]
+    weights: ClassVar[Mapping[str, str]] = {}
+    """Hub name to name in the backbone, with `{}` for what both share; read in both directions."""
+    heads: ClassVar[Mapping[str, HubHead]] = {}
+    """How the family's heads stand on the Hub, by the head's class name."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Old keys of config.json to today's."""
+    ignored: ClassVar[frozenset[str]] = frozenset()
+    """Keys of config.json that say nothing about the numbers."""
+    tiny: ClassVar[Mapping[str, Any]] = {}
+    """The sizes that checks build."""
+
+    @abstractmethod
+    def build(self) -> "nn.Module":
+        """The backbone: token ids in, hidden states out."""
+
+    def to_hub(self) -> dict[str, Any]:
+        """The spec as keys of config.json."""
+        return {item.name: plain(getattr(self, item.name)) for item in fields(self)}
+
+    def hub_head(self, name: str) -> HubHead:
+        """How the head of this class name stands on the Hub; a head unknown there keeps its own names."""
+        return self.heads.get(name) or HubHead(f"{type(self).__name__}For{name}", {"head.{}": "{}"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec(BackboneSpec):
+    """A family that reads a whole text at once."""
+
+    shape: ClassVar[Shape] = "encoder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderSpec(BackboneSpec):
+    """A family that continues a text from left to right."""
+
+    num_hidden_layers: int
+    """Blocks."""
+
+    shape: ClassVar[Shape] = "decoder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoderSpec(BackboneSpec):
+    """A family that reads one text and writes another."""
+
+    shape: ClassVar[Shape] = "encoder-decoder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec(Spec, ABC):
+    """What stands on a backbone: hidden states to logits, loss, metrics, predictions."""
+
+    shapes: ClassVar[tuple[Shape, ...]] = ()
+    """The shapes of backbone that the head fits."""
+
+    @abstractmethod
+    def build(self, backbone: BackboneSpec) -> "Head":
+        """The head for a backbone of these sizes."""
+
+    def require_fit(self, backbone: BackboneSpec) -> None:
+        """Refuses a backbone of another shape.
+
+        Raises:
+            SpecError: It names the heads that fit.
+        """
+        if backbone.shape in self.shapes:
+            return
+        fitting = [
+            entry.attribute
+            for entry in registry.in_group("zoo.heads")
+            if entry.state == "ok" and backbone.shape in entry.load().shapes
+        ]
+        raise SpecError(
+            f"the head {registry.path_of(type(self))} does not fit {registry.path_of(type(backbone))}, "
+            f"which is a {backbone.shape}",
+            hint=f"heads that fit: {', '.join(fitting) or 'none'}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSpec(Spec, ABC):
+    """How the learning rate moves over a run."""
+
+    @abstractmethod
+    def factor(self, progress: float) -> float:
+        """The share of the optimizer's learning rate at this share of the run, both from 0 to 1."""
+
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A pre-trained model: `owner/name`, `owner/name@revision`, or a folder in the Hub's format."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.is_folder and not _HUB_ID.fullmatch(self.name):
+            raise SpecError(f"`{self.name}` is neither a folder nor a Hub id `owner/name[@revision]`")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it names a folder on this machine."""
+        return Path(self.name).is_dir()
+
+    @property
+    def repo_id(self) -> str:
+        """The Hub id without the revision."""
+        return self.name.partition("@")[0]
+
+    @property
+    def revision(self) -> str | None:
+        """The branch, tag or commit after `@`."""
+        return self.name.partition("@")[2] or None
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """From what a recipe says; refuses what is no text."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise SpecError("a Hub id or folder is a text")
+        return cls(value)
+
+
+def _hub_model_text(value: Any) -> str:
+    # It must raise for anything else, or jsonargparse writes a spec beside it as text.
+    if not isinstance(value, HubModel):
+        raise ValueError("not a HubModel")
+    return value.name
+
+
+register_type(HubModel, _hub_model_text, HubModel.parse, type_check=lambda value, kind: isinstance(value, kind))
+
+
+def require_divides(spec: Spec, divisor: str, number: str) -> None:
+    """Refuses a spec whose field `number` is not a multiple of its field `divisor`.
+
+    Raises:
+        SpecError: With both names and values.
+    """
+    small, large = getattr(spec, divisor), getattr(spec, number)
+    if small < 1 or large % small:
+        raise SpecError(
+            f"`{divisor}` must divide `{number}` in {registry.path_of(type(spec))}, got {small} and {large}",
+            at=divisor,
+        )
+
+
+def require_known(spec: Spec, name: str, known: Iterable[str]) -> None:
+    """Refuses a spec whose field `name` is none of the known choices.
+
+    Raises:
+        SpecError: With the value and the nearest choice.
+    """
+    value = getattr(spec, name)
+    if value not in known:
+        raise SpecError(
+            f"unknown `{name}` for {registry.path_of(type(spec))}, got {value!r}",
+            at=name,
+            hint=did_you_mean(str(value), known),
+        )

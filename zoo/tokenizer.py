@@ -1,0 +1,108 @@
+"""A model's tokenizer: `tokenizers.Tokenizer` with what the checkpoint's files say around it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from zoo.errors import CheckpointError
+
+END = "<|endoftext|>"
+"""The token between documents of a tokenizer that is trained here."""
+
+FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Texts to ids and back, with the special tokens of the checkpoint's files."""
+
+    backend: tokenizers.Tokenizer
+    config: dict[str, Any] = field(default_factory=dict)
+    """What tokenizer_config.json says."""
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Self | None:
+        """From a model's folder; None where it holds no tokenizer.json.
+
+        Raises:
+            CheckpointError: A file cannot be read.
+        """
+        if not (folder / FILE).is_file():
+            return None
+        try:
+            config = folder / CONFIG_FILE
+            return cls(
+                tokenizers.Tokenizer.from_file(str(folder / FILE)),
+                json.loads(config.read_text("utf-8")) if config.is_file() else {},
+            )
+        except Exception as error:  # tokenizers raises bare Exception
+            raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
+
+    @classmethod
+    def from_plain(cls, value: dict[str, Any]) -> Self:
+        """From what `to_plain` returned."""
+        return cls(tokenizers.Tokenizer.from_str(value["tokenizer"]), value["config"])
+
+    def to_plain(self) -> dict[str, Any]:
+        """As text and plain values, for a checkpoint."""
+        return {"tokenizer": self.backend.to_str(), "config": self.config}
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json."""
+        (folder / FILE).write_text(self.backend.to_str(pretty=True), "utf-8")
+        config = json.dumps(self.config, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / CONFIG_FILE).write_text(config + "\n", "utf-8")
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def special_id(self, name: str) -> int | None:
+        """The id of `bos_token`, `eos_token`, `pad_token`…, or None."""
+        token = self.config.get(name)
+        content = token.get("content") if isinstance(token, dict) else token
+        return None if content is None else self.backend.token_to_id(content)
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of a text, with the special tokens that the checkpoint puts around it."""
+        ids: list[int] = self.backend.encode(text, add_special_tokens=special).ids
+        return ids
+
+    def encode_batch(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """Ids of each text, several at a time."""
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), special)]
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text of ids."""
+        text: str = self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        return text
+
+
+def train_byte_level_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """A byte-level BPE over these texts, with one special token between documents.
+
+    Radford et al., 2019: https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+    """
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer, length=len(texts))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END,
+        "eos_token": END,
+        "clean_up_tokenization_spaces": False,
+    }
+    return Tokenizer(backend, config)

@@ -1,0 +1,46 @@
+"""Optimizers from recipes: which parameters decay, and how a checkpoint remembers the choice."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from zoo.errors import SpecError
+from zoo.specs import plain
+
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+
+DEFAULT: OptimizerFactory = functools.partial(torch.optim.AdamW, lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
+"""AdamW, where a recipe names no optimizer. Loshchilov and Hutter, 2017: https://arxiv.org/abs/1711.05101"""
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Matrices, which decay as the optimizer says, and norms and biases, which do not."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1]},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def to_plain(factory: OptimizerFactory | None) -> dict[str, Any] | None:
+    """The optimizer's class path and arguments, or None where the factory does not show them."""
+    if not isinstance(factory, functools.partial):
+        return None
+    for part in (factory.func, *factory.args):
+        if isinstance(part, type) and issubclass(part, Optimizer):
+            return {"class_path": f"{part.__module__}.{part.__qualname__}", "init_args": plain(factory.keywords)}
+    return None
+
+
+def from_plain(value: dict[str, Any]) -> OptimizerFactory:
+    """The factory that `to_plain` described; only modules that are imported already are looked into."""
+    module, _, name = value["class_path"].rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+        raise SpecError(f"`{value['class_path']}` is no optimizer", hint=f"import {module} first")
+    return functools.partial(found, **value.get("init_args", {}))
