@@ -1,6 +1,7 @@
 """A model's tokenizer: `tokenizers.Tokenizer` with what the checkpoint's files say around it."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,22 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """One more than the largest id."""
         return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def num_bytes(self) -> list[int]:
+        """Bytes of text that each id stands for; zero for special tokens."""
+        special = self.backend.get_added_tokens_decoder()
+        is_byte_level = isinstance(self.backend.decoder, decoders.ByteLevel)
+        sizes = [0] * self.vocab_size
+        for token, index in self.backend.get_vocab(with_added_tokens=True).items():
+            if index in special:
+                continue
+            if is_byte_level:  # one character a byte
+                sizes[index] = len(token)
+            elif re.fullmatch(r"<0x[0-9A-F]{2}>", token):
+                sizes[index] = 1
+            else:
+                sizes[index] = len(token.replace("▁", " ").encode())
+        return sizes
 
     def special_id(self, name: str) -> int | None:
         """The id of `bos_token`, `eos_token`, `pad_token`…, or None."""

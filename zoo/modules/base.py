@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from zoo import registry
@@ -132,7 +133,7 @@ class ZooModule(L.LightningModule):
     def _fill_from(self, model: HubModel) -> None:
         folder = files.folder_of(model)
         weights.stream(folder, self.hub_tensors())
-        self.adopt_tokenizer(Tokenizer.from_folder(folder))
+        self.adopt_tokenizer(self.tokenizer or Tokenizer.from_folder(folder))
         if (folder / "generation_config.json").is_file():
             self.generation_config = hub_config.read_json(folder / "generation_config.json")
 
@@ -143,6 +144,10 @@ class ZooModule(L.LightningModule):
             **weights.named_tensors(self.backbone, self.spec.weights, frozenset()),
             **weights.named_tensors(self.head, hub_head.weights, self.head.tied),
         }
+
+    def pretrained_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer of a Hub model, before its weights are there; None where there is none to be had."""
+        return Tokenizer.from_folder(files.folder_of(self.source)) if isinstance(self.source, HubModel) else None
 
     def adopt_tokenizer(self, tokenizer: Tokenizer | None) -> None:
         """Makes a tokenizer the model's own.
@@ -218,6 +223,23 @@ class ZooModule(L.LightningModule):
             )
         scheduler = LambdaLR(optimizer, lambda step: self.lr_schedule.factor((step + 1) / num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as the Trainer says, under bf16-mixed with a fused optimizer, too.
+
+        Lightning refuses that pair, as a fused optimizer unscales gradients itself; bfloat16 scales none.
+        """
+        if self.trainer.precision != "bf16-mixed" or gradient_clip_val is None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     # Checkpoints stand alone: no recipe, no Hub, nothing pickled.
 

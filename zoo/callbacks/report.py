@@ -1,0 +1,86 @@
+"""A run in plain words, when it ends."""
+
+import shlex
+import time
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table
+
+from zoo.data.text import Text
+from zoo.modules.decoder import DecoderModule
+
+
+class Report(Callback):
+    """Prints how well held-out text is predicted beside simple baselines, a sample, and where to look.
+
+    Args:
+        prompt: What the sample continues.
+        max_new_tokens: Length of the sample.
+        temperature: Of the sample; 0 is greedy.
+        language: Of the sample, for its colours.
+    """
+
+    def __init__(
+        self, prompt: str, max_new_tokens: int = 96, temperature: float = 0.0, language: str = "text"
+    ) -> None:
+        self.prompt = prompt
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.language = language
+        self._started = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock."""
+        self._started = time.monotonic()
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prints the report."""
+        console = Console()
+        minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
+        parameters = sum(parameter.numel() for parameter in pl_module.parameters())
+        console.print(
+            f"\nTrained a model of [bold]{parameters / 1e6:.1f} million[/] parameters "
+            f"for {trainer.global_step} steps in {minutes} min {seconds} s."
+        )
+        if (table := self._comparison(trainer)) is not None:
+            console.print(table)
+        if isinstance(pl_module, DecoderModule):
+            text = pl_module.generate(
+                self.prompt, max_new_tokens=self.max_new_tokens, temperature=self.temperature, seed=0
+            )
+            console.print(Panel(Syntax(self.prompt + text, self.language), title="what it writes", title_align="left"))
+        self._pointers(trainer, console)
+
+    def _comparison(self, trainer: L.Trainer) -> Table | None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        measured = trainer.callback_metrics.get("val/bits_per_byte")
+        if measured is None or not isinstance(data, Text):
+            return None
+        table = Table(title="Bits to tell a byte of files it never saw (fewer is better)", title_justify="left")
+        table.add_column("predictor")
+        table.add_column("bits per byte", justify="right")
+        for name, bits in {**data.baselines(), "this model": float(measured)}.items():
+            table.add_row(name, f"{bits:.3f}", style="bold" if name == "this model" else None)
+        return table
+
+    def _pointers(self, trainer: L.Trainer, console: Console) -> None:
+        run = Path(trainer.log_dir or trainer.default_root_dir)
+        run = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+        checkpoint = next(iter(sorted(run.rglob("last.ckpt"))), None)
+        console.print(f"The run lies in [bold]{run}[/]. To look further:")
+        commands = [f"tensorboard --logdir {shlex.quote(str(run))}"]
+        if checkpoint is not None:
+            quoted = shlex.quote(str(checkpoint))
+            commands += [
+                f"zoo generate {quoted} {shlex.quote(self.prompt)} --temperature 0.7",
+                f"zoo export {quoted} my-model",
+            ]
+        for command in commands:
+            console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)

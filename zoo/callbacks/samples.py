@@ -1,0 +1,38 @@
+"""What the model writes, as it learns."""
+
+from collections.abc import Sequence
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from zoo.modules.decoder import DecoderModule
+
+
+class Samples(Callback):
+    """Writes continuations of fixed prompts to TensorBoard after each validation.
+
+    Args:
+        prompts: Texts to continue.
+        max_new_tokens: Length of a continuation.
+        temperature: 0 is greedy; above, tokens are drawn, with a fixed seed.
+    """
+
+    def __init__(self, prompts: Sequence[str], max_new_tokens: int = 64, temperature: float = 0.0) -> None:
+        self.prompts = list(prompts)
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Generates and logs."""
+        if trainer.sanity_checking or not isinstance(pl_module, DecoderModule):
+            return
+        texts = pl_module.generate(
+            self.prompts, max_new_tokens=self.max_new_tokens, temperature=self.temperature, seed=0
+        )
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for prompt, text in zip(self.prompts, texts, strict=True):
+                    logger.experiment.add_text(prompt.strip(), f"```\n{prompt}{text}\n```", trainer.global_step)

@@ -1,0 +1,59 @@
+"""The `zoo` command. Light verbs import no torch."""
+
+import importlib
+import sys
+
+from zoo.errors import RecipeError, ZooError, did_you_mean
+
+HELP = """\
+Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by plugins.
+
+  zoo fit --config RECIPE [--key value …]   train; RECIPE is a file or a packaged name
+  zoo validate, test, predict --config RECIPE --ckpt_path CKPT
+  zoo check RECIPE [--key value …]          keys, types, fit, sizes; nothing is trained
+  zoo generate MODEL PROMPT                 continue a text; MODEL is a Hub id, a folder or a .ckpt
+  zoo export CKPT DIR                       a run's checkpoint in the Hub's format
+  zoo list [families, heads, modules, data, recipes, plugins] [--json]
+
+`zoo VERB --help` says more of each. Recipes to start with: zoo list recipes"""
+
+_VERBS = {
+    "fit": "training",
+    "validate": "training",
+    "test": "training",
+    "predict": "training",
+    "check": "checking",
+    "generate": "generating",
+    "export": "exporting",
+    "list": "listing",
+}
+"""Each verb's module, imported when it is used."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; a mistake of its user ends it with 2 and one screen."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        _dispatch(arguments)
+    except ZooError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `zoo list | head`
+        sys.stderr.close()
+
+
+def _dispatch(arguments: list[str]) -> None:
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help", "help"):
+        print(HELP)
+    elif verb == "--version":
+        from importlib.metadata import version
+
+        print(f"zoo {version('lightning-zoo')}")
+    elif verb not in _VERBS:
+        raise RecipeError(f"unknown command `{verb}`", hint=did_you_mean(verb, _VERBS))
+    else:
+        importlib.import_module(f"zoo.cli.{_VERBS[verb]}").run(verb, arguments[1:])
