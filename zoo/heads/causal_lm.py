@@ -61,7 +61,8 @@ class CausalLMHead(Head):
         labels_N = batch["labels"][:, 1:].flatten()
         hidden_ND = hidden_BTD[:, :-1].flatten(0, 1)
         labelled = labels_N != IGNORED
-        hidden_ND, labels_N = hidden_ND[labelled], labels_N[labelled]
+        if not labelled.all():
+            hidden_ND, labels_N = hidden_ND[labelled], labels_N[labelled]
         total = linear_cross_entropy(hidden_ND, self.projection.weight, labels_N, self.projection.bias)
         return Loss(total, labels_N.numel())
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.layers.feedforward import autocast_once
 from zoo.layers.masks import Mask
 from zoo.layers.positions import Rope
 
@@ -87,6 +88,7 @@ class Attention(nn.Module):
         self, x_BTD: Tensor, mask: Mask, rope: Rope | None = None, cache: KeyValueCache | None = None
     ) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) in and out."""
+        x_BTD = autocast_once(x_BTD)
         q_BHTK, k_BGTK, v_BGTK = (
             projection(x_BTD).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)

@@ -3,8 +3,16 @@
 import functools
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def autocast_once(x: Tensor) -> Tensor:
+    """Under autocast, what its matrix products would each cast the input to; else the input."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -67,5 +75,6 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) in and out."""
+        x_BTD = autocast_once(x_BTD)
         output: Tensor = self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
         return output
