@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from zoo.hub import save as save
 
 _FUNCTIONS = {"load": "zoo.hub", "save": "zoo.hub"}
-_NAMESPACES = ("callbacks", "data", "decoders", "encoder_decoders", "encoders", "heads", "modules", "schedules")
+_NAMESPACES = (
+    "callbacks",
+    "data",
+    "decoders",
+    "encoder_decoders",
+    "encoders",
+    "heads",
+    "modules",
+    "schedules",
+)
 
 __all__ = [*_FUNCTIONS, *_NAMESPACES]
 

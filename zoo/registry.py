@@ -123,7 +123,9 @@ def _judge(entry: Entry, every: list[Entry]) -> Entry:
         for other in every
         if other.group == entry.group
         and other.value != entry.value
-        and (other.name == entry.name or (other.attribute == entry.attribute and entry.group != "zoo.recipes"))
+        and (
+            other.name == entry.name or (other.attribute == entry.attribute and entry.group != "zoo.recipes")
+        )
     ]
     if entry.state != "ok" or entry.distribution == DISTRIBUTION or not rivals:
         return entry
@@ -235,4 +237,6 @@ def recipe_path(name: str, folder: Path | None = None) -> Path:
     packaged = recipes()
     if name.removesuffix(".yaml") in packaged:
         return packaged[name.removesuffix(".yaml")]
-    raise RecipeError(f"no recipe `{name}`, neither a file nor a packaged name", hint=did_you_mean(name, packaged))
+    raise RecipeError(
+        f"no recipe `{name}`, neither a file nor a packaged name", hint=did_you_mean(name, packaged)
+    )

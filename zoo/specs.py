@@ -270,7 +270,9 @@ def _hub_model_text(value: Any) -> str:
     return value.name
 
 
-register_type(HubModel, _hub_model_text, HubModel.parse, type_check=lambda value, kind: isinstance(value, kind))
+register_type(
+    HubModel, _hub_model_text, HubModel.parse, type_check=lambda value, kind: isinstance(value, kind)
+)
 
 
 def require_divides(spec: Spec, divisor: str, number: str) -> None:

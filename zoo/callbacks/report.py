@@ -55,7 +55,9 @@ class Report(Callback):
             text = pl_module.generate(
                 self.prompt, max_new_tokens=self.max_new_tokens, temperature=self.temperature, seed=0
             )
-            console.print(Panel(Syntax(self.prompt + text, self.language), title="what it writes", title_align="left"))
+            console.print(
+                Panel(Syntax(self.prompt + text, self.language), title="what it writes", title_align="left")
+            )
         self._pointers(trainer, console)
 
     def _comparison(self, trainer: L.Trainer) -> Table | None:
@@ -63,7 +65,9 @@ class Report(Callback):
         measured = trainer.callback_metrics.get("val/bits_per_byte")
         if measured is None or not isinstance(data, Text):
             return None
-        table = Table(title="Bits to tell a byte of files it never saw (fewer is better)", title_justify="left")
+        table = Table(
+            title="Bits to tell a byte of files it never saw (fewer is better)", title_justify="left"
+        )
         table.add_column("predictor")
         table.add_column("bits per byte", justify="right")
         for name, bits in {**data.baselines(), "this model": float(measured)}.items():

@@ -35,4 +35,6 @@ class Samples(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 for prompt, text in zip(self.prompts, texts, strict=True):
-                    logger.experiment.add_text(prompt.strip(), f"```\n{prompt}{text}\n```", trainer.global_step)
+                    logger.experiment.add_text(
+                        prompt.strip(), f"```\n{prompt}{text}\n```", trainer.global_step
+                    )

@@ -22,7 +22,9 @@ class Throughput(Callback):
         self._seconds = 0.0
         self._started = 0.0
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Starts the clock."""
         self._started = time.perf_counter()
 

@@ -59,9 +59,10 @@ def _faults(values: Mapping[str, Any], top_keys: set[str]) -> Iterator[Fault]:
         else:
             yield RecipeError(f"`trainer` must be a mapping, got {values['trainer']!r}"), ("trainer",)
     if not isinstance(values.get("seed_everything", 0), int):
-        yield RecipeError(
-            f"`seed_everything` must be bool or int, got {values['seed_everything']!r}"
-        ), ("seed_everything",)
+        yield (
+            RecipeError(f"`seed_everything` must be bool or int, got {values['seed_everything']!r}"),
+            ("seed_everything",),
+        )
 
 
 def _node_faults(node: Mapping[str, Any], key: Key, base: Any) -> Iterator[Fault]:
@@ -76,7 +77,10 @@ def _node_faults(node: Mapping[str, Any], key: Key, base: Any) -> Iterator[Fault
         yield error, (*key, "class_path")
         return
     for extra in node.keys() - _NODE_KEYS:
-        yield RecipeError(f"the key `{extra}` stands beside `class_path`", hint="put it under init_args"), (*key, extra)
+        yield (
+            RecipeError(f"the key `{extra}` stands beside `class_path`", hint="put it under init_args"),
+            (*key, extra),
+        )
     wanted = [kind for kind in _alternatives(base) if isinstance(kind, type)]
     if wanted and isinstance(found, type) and not issubclass(found, tuple(wanted)):
         names = " or ".join(sorted(kind.__name__ for kind in wanted if kind is not types.NoneType))
@@ -98,14 +102,18 @@ def _node_faults(node: Mapping[str, Any], key: Key, base: Any) -> Iterator[Fault
 def _imported(path: str) -> Any:
     module, _, name = path.rpartition(".")
     if not module:
-        raise RecipeError(f"`{path}` is no class path", hint="write it with its module, as zoo.heads.CausalLM")
+        raise RecipeError(
+            f"`{path}` is no class path", hint="write it with its module, as zoo.heads.CausalLM"
+        )
     try:
         home = importlib.import_module(module)
     except ImportError as error:
         if isinstance(error, ZooError):
             raise
         known = [entry.group for entry in registry.entries()]
-        raise RecipeError(f"no module `{module}` for `{path}`", hint=did_you_mean(module, set(known))) from error
+        raise RecipeError(
+            f"no module `{module}` for `{path}`", hint=did_you_mean(module, set(known))
+        ) from error
     if module in registry.GROUPS or hasattr(home, name):
         return getattr(home, name)  # a group says by itself what it does not know
     raise RecipeError(f"no `{name}` in `{module}`", hint=did_you_mean(name, _public(home)))
@@ -126,12 +134,18 @@ def _argument_faults(called: Any, values: Mapping[str, Any], key: Key) -> Iterat
         if plain in parameters:
             yield from _value_faults(hints.get(plain, Any), value, (*key, name), f"`{plain}` of {subject}")
         elif not is_open:
-            yield RecipeError(f"unknown key `{name}` for {subject}", hint=did_you_mean(name, parameters)), (*key, name)
+            yield (
+                RecipeError(f"unknown key `{name}` for {subject}", hint=did_you_mean(name, parameters)),
+                (*key, name),
+            )
     for name, parameter in parameters.items():
         is_named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         is_given_later = name in ("params", "optimizer") and not isinstance(called, type(Spec))
         if is_named and parameter.default is parameter.empty and name not in values and not is_given_later:
-            yield RecipeError(f"`{name}` of {subject} is missing"), key[:-1] if key[-1] == "init_args" else key
+            yield (
+                RecipeError(f"`{name}` of {subject} is missing"),
+                key[:-1] if key[-1] == "init_args" else key,
+            )
 
 
 def _hints(called: Any) -> dict[str, Any]:
@@ -146,14 +160,18 @@ def _value_faults(hint: Any, value: Any, key: Key, subject: str) -> Iterator[Fau
     if isinstance(value, Mapping) and "class_path" in value:
         yield from _node_faults(value, key, hint)
         return
-    classes = [kind for kind in _alternatives(hint) if isinstance(kind, type) and kind.__module__ != "builtins"]
+    classes = [
+        kind for kind in _alternatives(hint) if isinstance(kind, type) and kind.__module__ != "builtins"
+    ]
     if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         items = [kind for entry in _alternatives(hint) for kind in typing.get_args(entry)]
         item_hint = typing.Union[tuple(items)] if items else Any  # noqa: UP007 - made at run time
         for index, item in enumerate(value):
             yield from _value_faults(item_hint, item, (*key, index), subject)
         return
-    nested = next((kind for kind in classes if dataclasses.is_dataclass(kind) and not issubclass(kind, Spec)), None)
+    nested = next(
+        (kind for kind in classes if dataclasses.is_dataclass(kind) and not issubclass(kind, Spec)), None
+    )
     if isinstance(value, Mapping) and nested is not None and nested is not HubModel:
         yield from _argument_faults(nested, value, key)
     elif isinstance(value, Mapping) and classes:
@@ -235,7 +253,9 @@ def _put(recipe: Recipe, parts: list[str], value: Any, place: str) -> None:
             key = (*key, "init_args")
         key = (*key, part)
         if index == len(parts) - 1:
-            is_class = isinstance(node.get(part), dict) and "class_path" in node[part] and isinstance(value, str)
+            is_class = (
+                isinstance(node.get(part), dict) and "class_path" in node[part] and isinstance(value, str)
+            )
             node[part] = {"class_path": value} if is_class else value
         else:
             child = node.get(part)

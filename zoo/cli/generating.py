@@ -12,7 +12,9 @@ def run(verb: str, arguments: list[str]) -> None:
     parser.add_argument("--max-new-tokens", type=int, help="at most so many")
     parser.add_argument("--temperature", type=float, help="0 is greedy; above, tokens are drawn")
     parser.add_argument("--top-k", type=int, help="draw among so many of the likeliest")
-    parser.add_argument("--top-p", type=float, help="draw among the likeliest that hold this much probability")
+    parser.add_argument(
+        "--top-p", type=float, help="draw among the likeliest that hold this much probability"
+    )
     parser.add_argument("--stop", action="append", default=[], help="a text that ends it; may be repeated")
     parser.add_argument("--seed", type=int, help="makes draws repeatable")
     choices = vars(parser.parse_args(arguments))

@@ -66,7 +66,9 @@ def parse(text: str, path: Path, descendants: tuple[Path, ...] = ()) -> Recipe:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         source = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"the recipe is no YAML: {error.problem or error.context}", source=source) from error
+        raise RecipeError(
+            f"the recipe is no YAML: {error.problem or error.context}", source=source
+        ) from error
     if node is None:
         raise RecipeError(f"the recipe {path} is empty", source=str(path))
     if not isinstance(node, yaml.MappingNode):

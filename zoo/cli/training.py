@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from zoo import registry
+from zoo.callbacks.checkpoint import Checkpoint
 from zoo.callbacks.grad_norm import GradNorm
 from zoo.callbacks.predictions import Predictions
 from zoo.callbacks.throughput import Throughput
@@ -90,7 +91,7 @@ def defaults(run_name: str) -> dict[str, Any]:
         "callbacks": [
             RichProgressBar(refresh_rate=5, theme=theme),
             LearningRateMonitor(),
-            ModelCheckpoint(save_last=True, save_on_exception=True, auto_insert_metric_name=False),
+            Checkpoint(),
             Throughput(),
             GradNorm(),
             Predictions(),
@@ -98,7 +99,7 @@ def defaults(run_name: str) -> dict[str, Any]:
     }
 
 
-def run(verb: str, arguments: list[str]) -> None:
+def run(verb: str, arguments: list[str], command: type[ZooCLI] = ZooCLI) -> None:
     """Runs one of LightningCLI's subcommands.
 
     Raises:
@@ -106,17 +107,17 @@ def run(verb: str, arguments: list[str]) -> None:
     """
     arguments, names = _resolved(arguments)
     recipe = _layered(names, arguments)
-    cli = None
     try:
-        cli = build(verb, arguments, run_name(names))
+        _build(verb, arguments, run_name(names), command)
     except _ParserError as error:
         raise diagnosis.diagnose(recipe, str(error), TOP_KEYS) from error
     except ZooError as error:
         _place(error, recipe)
         raise
-    except KeyboardInterrupt:
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning has shut down gracefully
+            raise KeyboardInterrupt from error
         raise
-    del cli
 
 
 def run_name(names: list[str]) -> str:
@@ -128,11 +129,10 @@ def run_name(names: list[str]) -> str:
     return packaged.get(path, path.stem).replace("/", "-")
 
 
-def build(verb: str, arguments: list[str], name: str) -> ZooCLI:
-    """Parses, builds and runs."""
+def _build(verb: str, arguments: list[str], name: str, command: type[ZooCLI]) -> None:
     quiet()
     sys.argv = ["zoo"]  # LightningCLI warns where both it and `args` say something
-    return ZooCLI(
+    command(
         L.LightningModule,
         L.LightningDataModule,
         subclass_mode_model=True,

@@ -121,5 +121,7 @@ def _read_hub(source: str, column: str) -> list[Document]:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"the data set `{source}` cannot be had: {reason}") from error
     return [
-        document for number, row in enumerate(rows) for document in _document(row, column, f"{source} row {number}")
+        document
+        for number, row in enumerate(rows)
+        for document in _document(row, column, f"{source} row {number}")
     ]

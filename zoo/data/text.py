@@ -18,6 +18,8 @@ from zoo.data.reading import Document, read
 from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
 from zoo.layers import IGNORED
+from zoo.modules.base import ZooModule
+from zoo.specs import BackboneSpec
 from zoo.tokenizer import Tokenizer, train_byte_level_bpe
 
 
@@ -89,9 +91,14 @@ class Text(L.LightningDataModule):
         """Makes the rows, and gives the model a tokenizer if it has none."""
         if self.training_rows is not None:
             return
+        model = self.trainer.lightning_module if self.trainer else None
+        if isinstance(model, ZooModule):
+            self.require_fit(model.spec, brings_tokenizer=model.brings_tokenizer)
         training, held_out = self.documents()
-        tokenizer = self._tokenizer(training)
-        self._require_length()
+        tokenizer = model.own_tokenizer() if isinstance(model, ZooModule) else None
+        tokenizer = tokenizer or _trained_tokenizer(training, self.vocab_size)
+        if isinstance(model, ZooModule):
+            model.adopt_tokenizer(tokenizer)
         end = tokenizer.special_id("eos_token")
         if end is None:
             raise DataError("the model's tokenizer has no `eos_token` to stand between documents")
@@ -99,25 +106,24 @@ class Text(L.LightningDataModule):
         self.training_rows = Rows(_token_file(training, tokenizer, end), sizes, self.sequence_length, end)
         self.validation_rows = Rows(_token_file(held_out, tokenizer, end), sizes, self.sequence_length, end)
 
-    def _tokenizer(self, training: Sequence[Document]) -> Tokenizer:
-        model = self.trainer.lightning_module if self.trainer else None
-        tokenizer: Tokenizer | None = getattr(model, "tokenizer", None)
-        if tokenizer is None and model is not None:
-            tokenizer = model.pretrained_tokenizer()
-        if tokenizer is None:
-            tokenizer = _trained_tokenizer(training, self.vocab_size)
-        if model is not None:
-            model.adopt_tokenizer(tokenizer)
-        return tokenizer
+    def require_fit(self, spec: BackboneSpec, *, brings_tokenizer: bool) -> None:
+        """Refuses a backbone that cannot read these rows.
 
-    def _require_length(self) -> None:
-        model = self.trainer.lightning_module if self.trainer else None
-        limit = model.spec.max_position_embeddings if model is not None else self.sequence_length
+        Raises:
+            SpecError: The rows are too long for it, or the tokenizer to be trained has too many ids.
+        """
+        limit = spec.max_position_embeddings
         if self.sequence_length > limit:
             raise SpecError(
                 f"rows of {self.sequence_length} tokens are too long for a model that sees {limit}",
                 at="data.sequence_length",
-                hint=f"set data.sequence_length to at most {limit}, or the backbone's max_position_embeddings",
+                hint=f"set it to at most {limit}, or the backbone's max_position_embeddings",
+            )
+        if not brings_tokenizer and self.vocab_size > spec.vocab_size:
+            raise SpecError(
+                f"a tokenizer of {self.vocab_size} ids is too large for a backbone of vocab_size {spec.vocab_size}",
+                at="data.vocab_size",
+                hint=f"set it to at most {spec.vocab_size}, or the backbone's vocab_size",
             )
 
     def train_dataloader(self) -> "DataLoader[Batch]":

@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 from zoo.errors import CheckpointError
 from zoo.specs import HubModel
@@ -30,7 +35,13 @@ def folder_of(model: HubModel, *, weights: bool = True) -> Path:
                 model.repo_id, revision=model.revision, allow_patterns=ALLOWED if weights else ["config.json"]
             )
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        OSError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"`{model.name}` cannot be had from the Hub: {reason}",

@@ -55,7 +55,9 @@ def _load_hub(
     config = hub_config.read_config(folder)
     spec = hub_config.spec_of(config, f"{folder / hub_config.FILE}")
     module = next(
-        entry.load() for entry in registry.in_group("zoo.modules") if entry.name == spec.shape.replace("-", "_")
+        entry.load()
+        for entry in registry.in_group("zoo.modules")
+        if entry.name == spec.shape.replace("-", "_")
     )
     if head is None:
         architecture = (config.get("architectures") or ["none"])[0]

@@ -52,7 +52,11 @@ def _write(module: "ZooModule", folder: Path) -> None:
             if config.get(f"{name}_id") is None:
                 config[f"{name}_id"] = module.tokenizer.special_id(name)
     hub_config.write_json(config, folder / hub_config.FILE)
-    ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config[key] is not None}
+    ids = {
+        key: config[key]
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+        if config[key] is not None
+    }
     generation = {**ids, **module.generation_config}
     hub_config.write_json(generation, folder / "generation_config.json")
     weights.write(tensors, folder)

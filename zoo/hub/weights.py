@@ -124,5 +124,7 @@ def write(tensors: Mapping[str, Tensor], folder: Path) -> None:
 def named_tensors(module: nn.Module, table: Mapping[str, str], skipped: frozenset[str]) -> dict[str, Tensor]:
     """A module's parameters and buffers by their names on the Hub, without the skipped ones."""
     return {
-        renamed(name, table): tensor for name, tensor in module.state_dict().items() if name not in skipped
+        renamed(name, table): tensor
+        for name, tensor in module.state_dict(keep_vars=True).items()
+        if name not in skipped
     }

@@ -22,7 +22,13 @@ class KeyValueCache(Protocol):
 
 
 def attend(
-    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, scale: float | None = None, dropout: float = 0.0
+    q_BHTK: Tensor,
+    k_BGSK: Tensor,
+    v_BGSK: Tensor,
+    mask: Mask,
+    *,
+    scale: float | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Attention of queries over keys, by the cheapest kernel that the mask allows.
 

@@ -38,7 +38,13 @@ class FeedForward(nn.Module):
     """
 
     def __init__(
-        self, hidden_size: int, intermediate_size: int, activation: str, *, bias: bool = True, dropout: float = 0.0
+        self,
+        hidden_size: int,
+        intermediate_size: int,
+        activation: str,
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.up = nn.Linear(hidden_size, intermediate_size, bias=bias)

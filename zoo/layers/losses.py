@@ -13,7 +13,9 @@ CHUNK_LOGITS = 2**20
 """Logits that are in memory at once; on a CPU, few enough for its cache."""
 
 
-def linear_cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, bias_V: Tensor | None) -> Tensor:
+def linear_cross_entropy(
+    hidden_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, bias_V: Tensor | None
+) -> Tensor:
     """The sum of the cross entropies of `hidden · weightᵀ + bias`, in float32.
 
     Every row must carry a label. Gradients are made chunk by chunk in the forward pass, so no logits are kept.
@@ -43,7 +45,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = max(1, CHUNK_LOGITS // weight_VD.shape[0])
         with torch.autocast(device, enabled=False):
             for start in range(0, len(hidden_ND), rows):
-                hidden, labels = hidden_ND[start : start + rows].to(dtype), labels_N[start : start + rows, None]
+                hidden, labels = (
+                    hidden_ND[start : start + rows].to(dtype),
+                    labels_N[start : start + rows, None],
+                )
                 logs = F.log_softmax(F.linear(hidden, weight, bias).to(wide), -1)
                 total -= logs.gather(-1, labels).sum()
                 if not (needs_hidden or needs_weight or needs_bias):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from zoo import registry
-from zoo.errors import SpecError, ZooError
+from zoo.errors import CheckpointError, SpecError, ZooError
 from zoo.heads.base import Batch, Head, Metrics
 from zoo.hub import config as hub_config
 from zoo.hub import files, weights
@@ -59,7 +59,9 @@ class ZooModule(L.LightningModule):
         lr_schedule: ScheduleSpec | Plain | None,
     ) -> None:
         super().__init__()
-        self.source: HubModel | BackboneSpec = from_plain(backbone) if isinstance(backbone, Mapping) else backbone
+        self.source: HubModel | BackboneSpec = (
+            from_plain(backbone) if isinstance(backbone, Mapping) else backbone
+        )
         self.head_spec: HeadSpec = from_plain(head) if isinstance(head, Mapping) else head
         given = from_plain(lr_schedule) if isinstance(lr_schedule, Mapping) else lr_schedule
         self.lr_schedule: ScheduleSpec = given or WarmupCosine()
@@ -133,7 +135,7 @@ class ZooModule(L.LightningModule):
     def _fill_from(self, model: HubModel) -> None:
         folder = files.folder_of(model)
         weights.stream(folder, self.hub_tensors())
-        self.adopt_tokenizer(self.tokenizer or Tokenizer.from_folder(folder))
+        self.adopt_tokenizer(self.own_tokenizer())
         if (folder / "generation_config.json").is_file():
             self.generation_config = hub_config.read_json(folder / "generation_config.json")
 
@@ -145,9 +147,16 @@ class ZooModule(L.LightningModule):
             **weights.named_tensors(self.head, hub_head.weights, self.head.tied),
         }
 
-    def pretrained_tokenizer(self) -> Tokenizer | None:
-        """The tokenizer of a Hub model, before its weights are there; None where there is none to be had."""
-        return Tokenizer.from_folder(files.folder_of(self.source)) if isinstance(self.source, HubModel) else None
+    @property
+    def brings_tokenizer(self) -> bool:
+        """Whether there is a tokenizer that data must use."""
+        return self.tokenizer is not None or isinstance(self.source, HubModel)
+
+    def own_tokenizer(self) -> Tokenizer | None:
+        """The model's tokenizer; of a Hub model, before its weights are there."""
+        if self.tokenizer is None and isinstance(self.source, HubModel):
+            self.tokenizer = Tokenizer.from_folder(files.folder_of(self.source))
+        return self.tokenizer
 
     def adopt_tokenizer(self, tokenizer: Tokenizer | None) -> None:
         """Makes a tokenizer the model's own.
@@ -253,18 +262,29 @@ class ZooModule(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes back the tokenizer."""
-        saved = checkpoint.get("zoo", {})
-        if saved.get("tokenizer"):
-            self.tokenizer = Tokenizer.from_plain(saved["tokenizer"])
-        self.generation_config = saved.get("generation_config", {})
+        """Takes back the tokenizer.
 
-    def expect(self, checkpoint: Mapping[str, Any]) -> Self:
-        """Takes the backbone's sizes from a checkpoint that is to be restored.
+        Raises:
+            CheckpointError: The data was read with another one.
+        """
+        saved = checkpoint.get("zoo", {})
+        self.generation_config = saved.get("generation_config", {})
+        if not saved.get("tokenizer"):
+            return
+        tokenizer = Tokenizer.from_plain(saved["tokenizer"])
+        if self.tokenizer is not None and self.tokenizer.backend.to_str() != tokenizer.backend.to_str():
+            raise CheckpointError(
+                "the checkpoint's tokenizer is not the one that the data was read with",
+                hint="use the data that it was trained on, or a checkpoint of this data",
+            )
+        self.tokenizer = tokenizer
+
+    def expect(self, checkpoint: dict[str, Any]) -> None:
+        """Takes sizes and tokenizer from a checkpoint that is to be restored.
 
         The weights of a Hub model are then not streamed first, and the Hub is not asked.
         """
         if isinstance(self.source, HubModel):
             self.source = from_plain(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]["backbone"])
             self._spec = None
-        return self
+        self.on_load_checkpoint(checkpoint)

@@ -120,7 +120,9 @@ class DecoderModule(ZooModule):
                 seed=seed,
             ),
             eos_token_ids=self._eos_token_ids(),
-            should_stop=(lambda row, new: self._stop_at(prompts[row], new, stop) is not None) if stop else None,
+            should_stop=(lambda row, new: self._stop_at(prompts[row], new, stop) is not None)
+            if stop
+            else None,
         )
         was_training = self.training
         self.eval()
@@ -146,7 +148,9 @@ class DecoderModule(ZooModule):
         elif self.tokenizer is None:
             raise GenerationError("the model has no tokenizer, so it takes ids, not text")
         else:
-            prompts = [self.tokenizer.encode(text) for text in ([inputs] if isinstance(inputs, str) else inputs)]
+            prompts = [
+                self.tokenizer.encode(text) for text in ([inputs] if isinstance(inputs, str) else inputs)
+            ]
         for index, prompt in enumerate(prompts):
             if not prompt:
                 raise GenerationError(f"prompt {index} is empty", hint="give at least one token to continue")

@@ -33,7 +33,10 @@ def to_plain(factory: OptimizerFactory | None) -> dict[str, Any] | None:
         return None
     for part in (factory.func, *factory.args):
         if isinstance(part, type) and issubclass(part, Optimizer):
-            return {"class_path": f"{part.__module__}.{part.__qualname__}", "init_args": plain(factory.keywords)}
+            return {
+                "class_path": f"{part.__module__}.{part.__qualname__}",
+                "init_args": plain(factory.keywords),
+            }
     return None
 
 

@@ -1,0 +1,177 @@
+"""Llama beside transformers' own, on tiny random checkpoints, and on a real one."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch.testing import assert_close
+
+import zoo
+from zoo.errors import SpecError
+from zoo.testing import Reference, assert_parity
+from zoo.testing.parity import padded_batch
+
+TINY = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 56,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "grouped queries": {},
+    "as many keys as queries": {"num_key_value_heads": 4},
+    "one key for all": {"num_key_value_heads": 1},
+    "tied": {"tie_word_embeddings": True},
+    "llama3 rope": {"rope_parameters": LLAMA3},
+    "linear rope": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "own head_dim": {"head_dim": 24},
+    "odd heads": {"hidden_size": 30, "num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 10},
+}
+
+
+def reference_model(**sizes: Any) -> transformers.LlamaForCausalLM:
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**TINY, **sizes})).eval()
+    for name, parameter in model.named_parameters():
+        if "norm" in name or "bias" in name:  # ones and zeros would hide a mistake
+            torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.2)
+    return model
+
+
+def as_reference(model: transformers.PreTrainedModel) -> Reference:
+    def forward(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        output = model(**batch)
+        return output.logits, output.loss
+
+    return Reference(forward, dict(model.named_parameters()))
+
+
+@pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS)
+def test_logits_loss_and_every_gradient_equal_transformers(sizes: dict[str, Any], tmp_path: Path) -> None:
+    model = reference_model(**sizes)
+    model.save_pretrained(tmp_path)
+    assert_parity(zoo.load(tmp_path), as_reference(model), padded_batch(96))
+
+
+@pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS)
+def test_what_is_saved_loads_in_transformers_and_here_bitwise(sizes: dict[str, Any], tmp_path: Path) -> None:
+    reference_model(**sizes).save_pretrained(tmp_path / "theirs")
+    ours = zoo.load(tmp_path / "theirs")
+    zoo.save(ours, tmp_path / "ours")
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    batch = padded_batch(96)
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    theirs = model(input_ids=ids, attention_mask=mask).logits
+    assert_close(ours(ids, mask).logits[mask.bool()], theirs[mask.bool()], rtol=1e-5, atol=1e-5)
+    zoo.save(zoo.load(tmp_path / "ours"), tmp_path / "again")
+    for name in ("model.safetensors", "config.json", "generation_config.json"):
+        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_the_dtype_of_the_files_is_kept(tmp_path: Path) -> None:
+    reference_model().to(torch.bfloat16).save_pretrained(tmp_path)
+    loaded = zoo.load(tmp_path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    assert zoo.load(tmp_path, dtype=torch.float32).backbone.embedding.weight.dtype == torch.float32
+
+
+def test_old_spellings_of_rope_are_read(tmp_path: Path) -> None:
+    model = reference_model(rope_parameters=LLAMA3)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    config["rope_scaling"] = rope
+    config["torch_dtype"] = config.pop("dtype")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert_parity(zoo.load(tmp_path), as_reference(model), padded_batch(96))
+
+
+def test_padding_on_the_left_changes_nothing(tmp_path: Path) -> None:
+    reference_model().save_pretrained(tmp_path)
+    model = zoo.load(tmp_path)
+    ids = torch.randint(0, 96, (1, 7))
+    padded = torch.cat((torch.zeros(1, 5, dtype=torch.long), ids), -1)
+    mask = (torch.arange(12) >= 5).long()[None]
+    assert_close(model(padded, mask).logits[:, 5:], model(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_greedy_ids_equal_transformers_in_a_padded_batch(tmp_path: Path) -> None:
+    model = reference_model()
+    model.save_pretrained(tmp_path)
+    ids = torch.randint(3, 96, (3, 9))
+    mask = torch.ones_like(ids)
+    mask[1, :4] = 0
+    mask[2, :7] = 0
+    theirs = model.generate(
+        ids, attention_mask=mask, max_new_tokens=20, do_sample=False, pad_token_id=0, eos_token_id=None
+    )
+    ours = zoo.load(tmp_path)
+    ours.generation_config = {"eos_token_id": []}
+    assert ours.generate(ids, attention_mask=mask, max_new_tokens=20) == theirs[:, 9:].tolist()
+
+
+def test_a_real_checkpoint_reproduces_its_reference_outputs(shared: Path) -> None:
+    folder = shared / "checkpoints" / "stories260K"
+    reference = json.loads((folder / "reference_outputs.json").read_text())
+    model = zoo.load(folder / "hf")
+    ids = reference["input_ids"]
+    assert model.tokenizer.encode(reference["prompt"]) == ids
+    top = model(torch.tensor([ids])).logits[0, -1].topk(5)
+    assert top.indices.tolist() == [token for token, _ in reference["last_logits_top5"]]
+    expected = torch.tensor([logit for _, logit in reference["last_logits_top5"]])
+    assert_close(top.values, expected, rtol=0, atol=1.01e-4)  # the file has four decimals
+    new = model.generate(torch.tensor([ids]), max_new_tokens=100)
+    assert ids + new[0] == reference["greedy_100_ids"]
+    text = model.generate(reference["prompt"], max_new_tokens=100)
+    assert reference["prompt"] + text == reference["greedy_text"]
+
+
+def test_a_real_tokenizer_loads_in_transformers(shared: Path, tmp_path: Path) -> None:
+    model = zoo.load(shared / "checkpoints" / "stories260K" / "hf")
+    zoo.save(model, tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("Once upon a time", " two  spaces", "Ünïcödé 🦙"):
+        assert theirs(text)["input_ids"] == model.tokenizer.encode(text)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (
+            {"hidden_size": 30},
+            "`num_attention_heads` must divide `hidden_size` in zoo.decoders.Llama, got 4 and 30",
+        ),
+        (
+            {"num_key_value_heads": 3},
+            "`num_key_value_heads` must divide `num_attention_heads` in zoo.decoders.Llama, got 3 and 4",
+        ),
+        ({"hidden_act": "gelo"}, "unknown `hidden_act` for zoo.decoders.Llama, got 'gelo'"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, Any], message: str) -> None:
+    spec = zoo.decoders.Llama(**TINY)
+    with pytest.raises(SpecError) as caught:
+        replace(spec, **sizes)
+    assert caught.value.message == message

@@ -1,0 +1,79 @@
+"""`zoo check`: a recipe's keys, types, fit and sizes. Nothing is trained, no weights are read."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from zoo.cli import training
+from zoo.data.text import Text
+from zoo.errors import RecipeError
+from zoo.modules.base import ZooModule
+
+
+class CheckCLI(training.ZooCLI):
+    """Parses as `zoo fit` does, and stops before anything runs."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """A Trainer for this machine, whatever the recipe's hardware."""
+        return L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+
+    def fit(self, model: L.LightningModule, **kwargs: Any) -> None:
+        """Prints sizes in place of training."""
+        if not isinstance(model, ZooModule):
+            return
+        spec = model.spec
+        data = kwargs.get("datamodule")
+        if isinstance(data, Text):
+            data.require_fit(spec, brings_tokenizer=model.brings_tokenizer)
+        with torch.device("meta"):
+            backbone, head = spec.build(), model.head_spec.build(spec)
+        head.tie(backbone)
+        _print_sizes(backbone, head)
+
+
+def run(verb: str, arguments: list[str]) -> None:
+    """Checks one recipe.
+
+    Raises:
+        ZooError: With the place in the recipe that is at fault.
+    """
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(
+            "zoo check RECIPE [--key value …]\n\nKeys, types, fit of head and data, sizes. Nothing is trained."
+        )
+        return
+    if not arguments or arguments[0].startswith("-"):
+        raise RecipeError("zoo check needs a recipe", hint="zoo list recipes shows the packaged ones")
+    training.run("fit", ["--config", *arguments], CheckCLI)
+
+
+def _print_sizes(backbone: nn.Module, head: nn.Module) -> None:
+    own = {id(parameter) for parameter in backbone.parameters()}
+    sizes = {
+        "backbone": sum(parameter.numel() for parameter in backbone.parameters()),
+        "head": sum(parameter.numel() for parameter in head.parameters() if id(parameter) not in own),
+    }
+    total = sum(sizes.values())
+    table = Table(title="The recipe holds.", title_justify="left", title_style="bold")
+    table.add_column("part")
+    table.add_column("parameters", justify="right")
+    for name, size in {**sizes, "together": total}.items():
+        table.add_row(name, f"{size:,}")
+    console = Console()
+    console.print(table)
+    # float32 weights and gradients, and two float32 moments of AdamW.
+    console.print(
+        f"Weights {_bytes(4 * total)}; in training with AdamW {_bytes(16 * total)} and activations."
+    )
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
