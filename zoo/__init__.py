@@ -1,4 +1,4 @@
-"""Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by plugins, at home on the Hub.
+"""Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by plugins.
 
 `zoo.load`, `zoo.save` and the group namespaces (`zoo.decoders`, `zoo.heads`, …) are imported on first use:
 `import zoo` imports no torch.
@@ -11,24 +11,25 @@ if TYPE_CHECKING:
     from zoo.hub import load as load
     from zoo.hub import save as save
 
-_FUNCTIONS = {"load": "zoo.hub", "save": "zoo.hub"}
-_NAMESPACES = (
+__all__ = [
     "callbacks",
     "data",
     "decoders",
     "encoder_decoders",
     "encoders",
     "heads",
+    "load",
     "modules",
+    "save",
     "schedules",
-)
+]
 
-__all__ = [*_FUNCTIONS, *_NAMESPACES]
+_FUNCTIONS = {"load": "zoo.hub", "save": "zoo.hub"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(_FUNCTIONS[name]), name)
-    if name in _NAMESPACES:
+    if name in __all__:
         return importlib.import_module(f"zoo.{name}")
     raise AttributeError(f"module `zoo` has no attribute `{name}`")

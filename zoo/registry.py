@@ -217,7 +217,7 @@ def recipes() -> dict[str, Path]:
         try:
             package = importlib.util.find_spec(entry.value)
         except (Exception, SystemExit):  # a broken plugin must not hide the others' recipes
-            continue
+            package = None
         for folder in (package.submodule_search_locations or ()) if package else ():
             for path in sorted(Path(folder).rglob("*.yaml")):
                 name = f"{entry.name}/{path.relative_to(folder).with_suffix('').as_posix()}"

@@ -5,13 +5,21 @@ Grouped queries: https://arxiv.org/abs/2305.13245
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor, nn
 
 from zoo.generation import Cache
-from zoo.layers import ACTIVATIONS, Attention, GatedFeedForward, KeyValueCache, Mask, RMSNorm, Rope
-from zoo.layers import RopeParameters, RotaryPositions
+from zoo.layers import (
+    ACTIVATIONS,
+    Attention,
+    GatedFeedForward,
+    KeyValueCache,
+    Mask,
+    RMSNorm,
+    Rope,
+    RopeParameters,
+    RotaryPositions,
+)
 from zoo.specs import DecoderSpec, HubHead, require_divides, require_known
 
 
@@ -99,7 +107,8 @@ class LlamaBlock(nn.Module):
     def forward(self, x_BTD: Tensor, mask: Mask, rope: Rope, cache: KeyValueCache | None) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) in and out."""
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask, rope, cache)
-        return x_BTD + self.feedforward(self.feedforward_norm(x_BTD))
+        output_BTD: Tensor = x_BTD + self.feedforward(self.feedforward_norm(x_BTD))
+        return output_BTD
 
 
 class LlamaDecoder(nn.Module):
@@ -120,5 +129,5 @@ class LlamaDecoder(nn.Module):
         x_BTD = self.embedding(input_ids)
         for index, block in enumerate(self.blocks):
             x_BTD = block(x_BTD, mask.causal(), rope, cache.layer(index) if cache else None)
-        x_BTD = self.norm(x_BTD)
-        return x_BTD
+        output_BTD: Tensor = self.norm(x_BTD)
+        return output_BTD

@@ -74,8 +74,8 @@ class TransformerLMBlock(nn.Module):
     def forward(self, x_BTD: Tensor, mask: Mask, cache: KeyValueCache | None) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) in and out."""
         x_BTD = self.attention_norm(x_BTD + self.dropout(self.attention(x_BTD, mask, cache=cache)))
-        x_BTD = self.feedforward_norm(x_BTD + self.dropout(self.feedforward(x_BTD)))
-        return x_BTD
+        output_BTD: Tensor = self.feedforward_norm(x_BTD + self.dropout(self.feedforward(x_BTD)))
+        return output_BTD
 
 
 class TransformerLMDecoder(nn.Module):
@@ -93,7 +93,7 @@ class TransformerLMDecoder(nn.Module):
         num_past = cache.length if cache else 0
         positions_BT = mask.positions(input_ids.shape[1], num_past, input_ids.device)
         x_BTD = self.embedding(input_ids) * math.sqrt(self.embedding.embedding_dim)
-        x_BTD = self.dropout(x_BTD + self.positions(positions_BT).to(x_BTD.dtype))
+        hidden_BTD: Tensor = self.dropout(x_BTD + self.positions(positions_BT).to(x_BTD.dtype))
         for index, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, mask.causal(), cache.layer(index) if cache else None)
-        return x_BTD
+            hidden_BTD = block(hidden_BTD, mask.causal(), cache.layer(index) if cache else None)
+        return hidden_BTD

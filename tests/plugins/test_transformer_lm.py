@@ -14,13 +14,6 @@ from zoo.modules import DecoderModule
 from zoo.testing import Reference, assert_parity
 from zoo.testing.parity import padded_batch
 
-LAYER_NAMES = {
-    "out_proj": "self_attn.out_proj",
-    "linear1": "linear1",
-    "linear2": "linear2",
-    "norm1": "norm1",
-    "norm2": "norm2",
-}
 OURS = {
     "attention.output": "self_attn.out_proj",
     "feedforward.up": "linear1",
@@ -97,11 +90,7 @@ def test_logits_loss_and_every_gradient_equal_torch(sizes: dict[str, Any]) -> No
     spec = family(**{**family.tiny, **sizes})
     module, theirs, named = with_copied_weights(spec)
 
-    class Split(dict[str, Tensor]):
-        """torch fuses query, key and value; their gradients are compared by parts."""
-
-    fused = Split(named)
-    views = {}
+    views = {}  # torch fuses query, key and value; their gradients are compared by parts
     for index, layer in enumerate(theirs.layers.layers):
         for part in ("weight", "bias"):
             whole = getattr(layer.self_attn, f"in_proj_{part}")
@@ -115,8 +104,8 @@ def test_logits_loss_and_every_gradient_equal_torch(sizes: dict[str, Any]) -> No
                 stand_in, "grad", parameter.grad.chunk(3)[number]
             )
         )
-        fused[name] = stand_in
-    assert_parity(module, Reference(theirs, fused), padded_batch(spec.vocab_size))
+        named[name] = stand_in
+    assert_parity(module, Reference(theirs, named), padded_batch(spec.vocab_size))
 
 
 def test_cached_decoding_equals_the_whole_text_again() -> None:
@@ -135,6 +124,6 @@ def test_cached_decoding_equals_the_whole_text_again() -> None:
 
 def test_an_odd_width_is_refused() -> None:
     with pytest.raises(
-        SpecError, match="^`hidden_size` must be even, as sines and cosines take turns, got 33\n"
+        SpecError, match=r"^`hidden_size` must be even, as sines and cosines take turns, got 33\n"
     ):
         zoo.decoders.TransformerLM(hidden_size=33, num_attention_heads=3)

@@ -42,9 +42,7 @@ def run(verb: str, arguments: list[str]) -> None:
         ZooError: With the place in the recipe that is at fault.
     """
     if arguments and arguments[0] in ("-h", "--help"):
-        print(
-            "zoo check RECIPE [--key value …]\n\nKeys, types, fit of head and data, sizes. Nothing is trained."
-        )
+        print("zoo check RECIPE [--key value …]\n\nKeys, types, fit of head and data, sizes. Trains nothing.")
         return
     if not arguments or arguments[0].startswith("-"):
         raise RecipeError("zoo check needs a recipe", hint="zoo list recipes shows the packaged ones")

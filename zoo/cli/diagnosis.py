@@ -246,7 +246,8 @@ def with_flags(recipe: Recipe, arguments: list[str]) -> Recipe:
 
 
 def _put(recipe: Recipe, parts: list[str], value: Any, place: str) -> None:
-    node, key = recipe.values, ()
+    node = recipe.values
+    key: Key = ()
     for index, part in enumerate(parts):
         if "class_path" in node and part not in _NODE_KEYS:
             node = node.setdefault("init_args", {})

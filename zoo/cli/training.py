@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from zoo import registry
 from zoo.callbacks.checkpoint import Checkpoint
@@ -26,7 +26,8 @@ from zoo.hub.loading import read_checkpoint
 from zoo.modules.base import ZooModule
 
 TOP_KEYS = {
-    "base", "ckpt_path", "data", "model", "return_predictions", "seed_everything", "trainer", "verbose", "weights_only",
+    "base", "ckpt_path", "data", "model", "return_predictions", "seed_everything", "trainer", "verbose",
+    "weights_only",
 }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ class Text(L.LightningDataModule):
             )
         if not brings_tokenizer and self.vocab_size > spec.vocab_size:
             raise SpecError(
-                f"a tokenizer of {self.vocab_size} ids is too large for a backbone of vocab_size {spec.vocab_size}",
+                f"a tokenizer of {self.vocab_size} ids is too large for a backbone of {spec.vocab_size}",
                 at="data.vocab_size",
                 hint=f"set it to at most {spec.vocab_size}, or the backbone's vocab_size",
             )

@@ -12,7 +12,7 @@ from zoo.generation.samplers import Sampler
 from zoo.layers import Mask
 
 Step = Callable[[Tensor, Mask, Cache], Tensor]
-"""Ids (batch, tokens), what they see and what came before, to the logits (batch, vocab_size) of what follows."""
+"""Ids (batch, tokens), what they see and what came before, to the next ones' logits (batch, vocab_size)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ _SILENT = frozenset(
         "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "architectures", "auto_map", "dtype",
         "finetuning_task", "gradient_checkpointing", "id2label", "is_decoder", "is_encoder_decoder",
         "label2id", "model_type", "num_labels", "output_attentions", "output_hidden_states", "prefix",
-        "problem_type", "return_dict", "task_specific_params", "tokenizer_class", "torch_dtype", "torchscript",
-        "transformers_version", "use_cache",
+        "problem_type", "return_dict", "task_specific_params", "tokenizer_class", "torch_dtype",
+        "torchscript", "transformers_version", "use_cache",
     }
 )  # fmt: skip
 

@@ -18,9 +18,10 @@ def linear_cross_entropy(
 ) -> Tensor:
     """The sum of the cross entropies of `hidden · weightᵀ + bias`, in float32.
 
-    Every row must carry a label. Gradients are made chunk by chunk in the forward pass, so no logits are kept.
+    Every row must carry a label. Gradients are made chunk by chunk in the forward pass; no logits are kept.
     """
-    total: Tensor = _LinearCrossEntropy.apply(hidden_ND, weight_VD, labels_N, bias_V)
+    given = hidden_ND, weight_VD, labels_N, bias_V
+    total: Tensor = _LinearCrossEntropy.apply(*given)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -67,7 +68,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         hidden_dtype, weight_dtype = ctx.dtypes

@@ -13,7 +13,7 @@ from zoo.errors import SpecError
 
 @dataclass(frozen=True, kw_only=True)
 class RopeParameters:
-    """config.json's `rope_parameters`: the base of the rotations, and how they are stretched to long texts."""
+    """config.json's `rope_parameters`: the base of the rotations, and their stretch to long texts."""
 
     rope_theta: float = 10000.0
     """The base: the slowest pair of channels turns once in about 2π · rope_theta tokens."""

@@ -166,7 +166,8 @@ class ZooModule(L.LightningModule):
         """
         if tokenizer is not None and tokenizer.vocab_size > self.spec.vocab_size:
             raise SpecError(
-                f"the tokenizer has {tokenizer.vocab_size} ids, the backbone's vocab_size is {self.spec.vocab_size}",
+                f"the tokenizer has {tokenizer.vocab_size} ids, "
+                f"the backbone's vocab_size is {self.spec.vocab_size}",
                 at="model.backbone.vocab_size",
                 hint=f"set the backbone's vocab_size to at least {tokenizer.vocab_size}",
             )

@@ -1,7 +1,7 @@
 """Training a decoder, and continuing texts with it."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -62,20 +62,12 @@ class DecoderModule(ZooModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[str]:
         """Continues each of the batch's `prompts`."""
-        return self.generate(batch["prompts"])
+        return self.predict(batch["prompts"])
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The continuation of each text, in order."""
-        return self.generate(list(texts))
-
-    @overload
-    def generate(self, inputs: str, **choices: Any) -> str: ...
-
-    @overload
-    def generate(self, inputs: list[str], **choices: Any) -> list[str]: ...
-
-    @overload
-    def generate(self, inputs: Tensor, **choices: Any) -> list[list[int]]: ...
+        continued: list[str] = self.generate(list(texts))
+        return continued
 
     def generate(
         self,
@@ -88,7 +80,7 @@ class DecoderModule(ZooModule):
         top_p: float | None = None,
         stop: Sequence[str] = (),
         seed: int | None = None,
-    ) -> str | list[str] | list[list[int]]:
+    ) -> Any:
         """Continues texts, or ids; what is not given is as generation_config.json says.
 
         Args:
@@ -102,7 +94,7 @@ class DecoderModule(ZooModule):
             seed: Makes draws repeatable.
 
         Returns:
-            The new text or texts, or the new ids of each row.
+            The new text of a text, a list of them of a list, or the new ids of each row, `list[list[int]]`.
 
         Raises:
             GenerationError: An empty prompt, or one too long for the model; no tokenizer for a text.
@@ -127,8 +119,8 @@ class DecoderModule(ZooModule):
         was_training = self.training
         self.eval()
         try:
-            num_layers = self.spec.num_hidden_layers
-            rows = decode(self._step, num_layers, prompts, decoding, self.device)
+            assert isinstance(self.spec, DecoderSpec)
+            rows = decode(self._step, self.spec.num_hidden_layers, prompts, decoding, self.device)
         finally:
             self.train(was_training)
         if isinstance(inputs, Tensor):

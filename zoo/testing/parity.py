@@ -1,5 +1,6 @@
 """Numerical equality with a reference: logits, loss and every gradient."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,17 +44,14 @@ def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **toler
     real = batch["attention_mask"].bool()
     assert_close(output.logits[real], logits[real], **tolerance, msg=lambda text: f"logits: {text}")
     assert_close(output.loss, loss, **tolerance, msg=lambda text: f"loss: {text}")
-    output.loss.backward()
-    loss.backward()
+    torch.autograd.backward((output.loss, loss))
     ours = module.hub_tensors()
     assert ours.keys() == reference.parameters.keys(), "the two models name other parameters"
     for name, theirs in reference.parameters.items():
         assert theirs.grad is not None, f"the reference gives {name} no gradient"
         mine = ours[name].grad
         assert mine is not None, f"{name} gets no gradient"
-        assert_close(
-            mine, theirs.grad, **tolerance, msg=lambda text, name=name: f"gradient of {name}: {text}"
-        )
+        assert_close(mine, theirs.grad, **tolerance, msg=functools.partial("gradient of {}: {}".format, name))
 
 
 def padded_batch(vocab_size: int, *, length: int = 12, seed: int = 0) -> Batch:

@@ -1,0 +1,1 @@
+"""Recipe fragments with only trainer settings: hardware, precision, strategy."""
