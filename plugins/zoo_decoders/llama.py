@@ -124,8 +124,7 @@ class LlamaDecoder(nn.Module):
 
     def forward(self, input_ids: Tensor, mask: Mask, cache: Cache | None = None) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) of ids (batch, tokens), each seeing those before it."""
-        num_past = cache.length if cache else 0
-        rope = self.positions(mask.positions(input_ids.shape[1], num_past, input_ids.device))
+        rope = self.positions(mask.positions(input_ids, cache.length if cache else 0))
         x_BTD = self.embedding(input_ids)
         for index, block in enumerate(self.blocks):
             x_BTD = block(x_BTD, mask.causal(), rope, cache.layer(index) if cache else None)

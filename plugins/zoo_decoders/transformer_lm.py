@@ -90,8 +90,7 @@ class TransformerLMDecoder(nn.Module):
 
     def forward(self, input_ids: Tensor, mask: Mask, cache: Cache | None = None) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) of ids (batch, tokens), each seeing those before it."""
-        num_past = cache.length if cache else 0
-        positions_BT = mask.positions(input_ids.shape[1], num_past, input_ids.device)
+        positions_BT = mask.positions(input_ids, cache.length if cache else 0)
         x_BTD = self.embedding(input_ids) * math.sqrt(self.embedding.embedding_dim)
         hidden_BTD: Tensor = self.dropout(x_BTD + self.positions(positions_BT).to(x_BTD.dtype))
         for index, block in enumerate(self.blocks):

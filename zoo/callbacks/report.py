@@ -1,6 +1,8 @@
 """A run in plain words, when it ends."""
 
 import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -23,15 +25,22 @@ class Report(Callback):
         prompt: What the sample continues.
         max_new_tokens: Length of the sample.
         temperature: Of the sample; 0 is greedy.
+        stop: Texts that end the sample.
         language: Of the sample, for its colours.
     """
 
     def __init__(
-        self, prompt: str, max_new_tokens: int = 96, temperature: float = 0.0, language: str = "text"
+        self,
+        prompt: str,
+        max_new_tokens: int = 96,
+        temperature: float = 0.0,
+        stop: list[str] | None = None,
+        language: str = "text",
     ) -> None:
         self.prompt = prompt
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
+        self.stop = stop or []
         self.language = language
         self._started = 0.0
 
@@ -52,12 +61,7 @@ class Report(Callback):
         if (table := self._comparison(trainer)) is not None:
             console.print(table)
         if isinstance(pl_module, DecoderModule):
-            text = pl_module.generate(
-                self.prompt, max_new_tokens=self.max_new_tokens, temperature=self.temperature, seed=0
-            )
-            console.print(
-                Panel(Syntax(self.prompt + text, self.language), title="what it writes", title_align="left")
-            )
+            console.print(self._sample(pl_module))
         self._pointers(trainer, console)
 
     def _comparison(self, trainer: L.Trainer) -> Table | None:
@@ -74,17 +78,37 @@ class Report(Callback):
             table.add_row(name, f"{bits:.3f}", style="bold" if name == "this model" else None)
         return table
 
+    def _sample(self, module: DecoderModule) -> Panel:
+        text = module.generate(
+            self.prompt,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            stop=self.stop,
+            seed=0,
+        )
+        written = Syntax((self.prompt + text).rstrip(), self.language, background_color="default")
+        return Panel(written, title="what it writes", title_align="left")
+
     def _pointers(self, trainer: L.Trainer, console: Console) -> None:
-        run = Path(trainer.log_dir or trainer.default_root_dir)
-        run = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+        run = _short(Path(trainer.log_dir or trainer.default_root_dir))
         checkpoint = next(iter(sorted(run.rglob("last.ckpt"))), None)
         console.print(f"The run lies in [bold]{run}[/]. To look further:")
-        commands = [f"tensorboard --logdir {shlex.quote(str(run))}"]
+        lines = [f"{_command('tensorboard')} --logdir {shlex.quote(str(run))}"]
         if checkpoint is not None:
-            quoted = shlex.quote(str(checkpoint))
-            commands += [
-                f"zoo generate {quoted} {shlex.quote(self.prompt)} --temperature 0.7",
-                f"zoo export {quoted} my-model",
+            zoo, quoted = _command("zoo"), shlex.quote(str(checkpoint))
+            lines += [
+                f"{zoo} generate {quoted} {shlex.quote(self.prompt)} --temperature 0.7",
+                f"{zoo} export {quoted} my-model",
             ]
-        for command in commands:
-            console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+        for line in lines:
+            console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _command(name: str) -> str:
+    """A command as it can be typed here, whether or not its environment is activated."""
+    beside = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) or not beside.is_file() else str(_short(beside))

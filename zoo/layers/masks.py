@@ -27,12 +27,13 @@ class Mask:
         """The same tokens, each seeing only itself and what came before."""
         return replace(self, is_causal=True)
 
-    def positions(self, num_queries: int, num_past: int, device: torch.device) -> Tensor:
-        """Positions of the last `num_queries` tokens, (batch or 1, tokens): real tokens count from zero."""
+    def positions(self, input_ids: Tensor, num_past: int = 0) -> Tensor:
+        """Positions of these tokens, (batch or 1, tokens), after `num_past` others; padding does not count."""
+        num_tokens = input_ids.shape[1]
         if self.padding_BS is None:
-            return torch.arange(num_past, num_past + num_queries, device=device)[None]
+            return torch.arange(num_past, num_past + num_tokens, device=input_ids.device)[None]
         counted = self.padding_BS.cumsum(-1) - 1
-        return counted.clamp(min=0)[:, -num_queries:]
+        return counted.clamp(min=0)[:, -num_tokens:]
 
     def dense(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
         """Boolean (batch or 1, 1, queries, keys), true where seen; None where everything is.

@@ -194,8 +194,8 @@ class ZooModule(L.LightningModule):
 
     def _log_evaluation(self, part: str) -> None:
         assert self._evaluation is not None
-        measures = {f"{part}/{name}": value for name, value in self._evaluation.compute().items()}
-        self.log_dict(measures, prog_bar=part == "val")
+        for name, value in self._evaluation.compute().items():
+            self.log(f"{part}/{name}", value, prog_bar=(part, name) == ("val", "loss"))
 
     def on_validation_epoch_start(self) -> None:
         """Starts the measures anew."""
