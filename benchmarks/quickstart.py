@@ -25,7 +25,7 @@ from lightning.pytorch.callbacks import Callback
 
 import zoo.specs
 from zoo import registry
-from zoo.cli import recipes, training
+from zoo.cli import defaults, recipes
 from zoo.heads.base import Batch
 from zoo.training import optimization
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=12)
     parser.add_argument("--steps", type=int, default=4, help="of each turn")
     choices = parser.parse_args()
-    training.quiet()
+    defaults.quiet()
     warnings.filterwarnings("ignore", ".*limit_val_batches.*")
 
     values = recipes.read(registry.recipe_path(RECIPE)).values
@@ -116,7 +116,7 @@ def main() -> None:
         )
         step = bare_loop(peer, endless(data.train_dataloader()), peer_optimizer, peer_schedule, settings)
         turns = TakeTurns(step, choices.turns, choices.steps)
-        run = training.defaults("benchmark")
+        run = defaults.trainer_defaults("benchmark")
         run["logger"] = L.pytorch.loggers.TensorBoardLogger(folder)
         run["callbacks"] = [*run["callbacks"], turns]
         trainer = L.Trainer(

@@ -1,9 +1,11 @@
 """Every test: a cache of its own, no network, seeds."""
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -57,5 +59,84 @@ def zoo(tmp_path: Path) -> Run:
             timeout=300,
             check=False,
         )
+
+    return run
+
+
+RECIPE = """\
+# A tiny Llama learns a small text.
+model:
+  class_path: zoo.modules.DecoderModule
+  init_args:
+    backbone:
+      class_path: zoo.decoders.Llama
+      init_args:
+        vocab_size: 300
+        hidden_size: 16
+        intermediate_size: 32
+        num_hidden_layers: 1
+        num_attention_heads: 2
+        max_position_embeddings: 48
+    head: {class_path: zoo.heads.CausalLM}
+    optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 1.0e-3}}
+data:
+  class_path: zoo.data.Text
+  init_args:
+    source: text.txt
+    vocab_size: 300
+    sequence_length: 16
+    batch_size: 4
+trainer:
+  accelerator: cpu
+  max_steps: 2
+  num_sanity_val_steps: 0
+  enable_progress_bar: false
+  enable_model_summary: false
+"""
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with `recipe.yaml` and the text that it trains on."""
+    draw = random.Random(0)
+    words = ["the", "cat", "dog", "sat", "on", "mat", "ran", "to", "a", "red", "sun"]
+    lines = (" ".join(draw.choices(words, k=12)) + ".\n" for _ in range(80))
+    (tmp_path / "text.txt").write_text("".join(lines))
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@dataclass
+class Outcome:
+    """How a command ended."""
+
+    code: str | int | None
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the `zoo` command in this process."""
+    from zoo.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["zoo"])
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # what a run leaves there goes with the test
+        monkeypatch.setenv(name, "0")
+
+    def run(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        code: str | int | None = 0
+        try:
+            main(list(arguments))
+        except SystemExit as error:
+            code = error.code
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
 
     return run

@@ -8,8 +8,10 @@ object, and its last part is the attribute of the group: `llama = "zoo_decoders.
 import functools
 import importlib
 import importlib.util
+import re
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,9 @@ class Entry:
     state: str = "ok"
     """ok, incompatible, shadowed (by a first-party name), clash (of two plugins) or malformed."""
     reason: str = ""
-    """Why it is not ok, with the remedy."""
+    """Why it is not ok."""
+    remedy: str | None = None
+    """What to do about it."""
 
     @property
     def attribute(self) -> str:
@@ -55,53 +59,87 @@ class Entry:
             PluginLoadError: The plugin is incompatible, or its import fails.
         """
         if self.state in ("incompatible", "malformed"):
-            raise PluginLoadError(f"{self._subject} is {self.state}: {self.reason}")
+            raise PluginLoadError(f"{self.subject} is {self.state}: {self.reason}", hint=self.remedy)
         module, _, attribute = self.value.partition(":")
         try:
             return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
         except (Exception, SystemExit) as error:
             raise PluginLoadError(
-                f"{self._subject} cannot be imported: {type(error).__name__}: {error}",
+                f"{self.subject} cannot be imported: {type(error).__name__}: {error}",
                 hint=f"repair or remove it: pip uninstall {self.distribution}",
             ) from error
 
+    def is_value(self, value: object) -> bool:
+        """Whether it registers this object; nothing is imported."""
+        module, _, attribute = self.value.partition(":")
+        found: Any = sys.modules.get(module)
+        for part in attribute.split("."):
+            found = getattr(found, part, None)
+        return found is value
+
     @property
-    def _subject(self) -> str:
+    def subject(self) -> str:
+        """How messages name it."""
         return f"`{self.group}.{self.attribute}` of plugin {self.distribution} {self.version} ({self.value})"
 
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """Every registered name of every group, ordered by group and name, with its state."""
-    found = {
-        (entry.group, entry.name, entry.value): entry
-        for distribution in metadata.distributions()
-        for entry in _entries_of(distribution)
-    }
+    found: dict[tuple[str, str, str], Entry] = {}
+    for entry in (entry for distribution in metadata.distributions() for entry in _entries_of(distribution)):
+        key = (entry.group, entry.name, entry.value)
+        found[key] = min(entry, found.get(key, entry), key=_precedence)
     ordered = sorted(found.values(), key=lambda entry: (GROUPS.index(entry.group), entry.name, entry.value))
-    return tuple(_judge(entry, ordered) for entry in ordered)
+    return tuple(_judged(entry, ordered) for entry in ordered)
+
+
+def _precedence(entry: Entry) -> tuple[bool, bool, str, str]:
+    """Which of two distributions that register the same is named; never the one that comes first."""
+    return entry.distribution != DISTRIBUTION, entry.state != "ok", entry.distribution, entry.version
 
 
 def _entries_of(distribution: metadata.Distribution) -> Iterator[Entry]:
-    mine = [point for point in distribution.entry_points if point.group in GROUPS]
-    if not mine:
+    try:
+        points = list(_points(distribution.read_text("entry_points.txt") or ""))
+        if not points:
+            return
+        name, version = str(distribution.metadata["Name"]), str(distribution.metadata["Version"])
+        state, reason, remedy = "ok", "", None
+        if _normal(name) != DISTRIBUTION and (requirement := _unmet(distribution)):
+            installed = metadata.version(DISTRIBUTION)
+            state, reason = "incompatible", f"it needs {requirement}, {installed} is installed"
+            remedy = f"pip install '{requirement}'"
+    except Exception:  # what cannot be read is no plugin; it must not hide the others
         return
-    name, version = distribution.metadata["Name"], distribution.version
-    reason = _incompatibility(distribution) if name != DISTRIBUTION else ""
-    for point in mine:
-        state, why = ("incompatible", reason) if reason else ("ok", "")
-        if point.group != "zoo.recipes" and not all(part.strip() for part in _halves(point.value)):
-            state, why = "malformed", f"its entry point must read `module:Attribute`, not `{point.value}`"
-        yield Entry(point.group, point.name, point.value, name, version, state, why)
+    for group, point, value in points:
+        if group != "zoo.recipes" and not _VALUE.fullmatch(value):
+            why = f"its entry point must read `name = module:Attribute`, not `{point} = {value}`"
+            yield Entry(group, point, value, name, version, "malformed", why, f"pip uninstall {name}")
+        else:
+            yield Entry(group, point, value, name, version, state, reason, remedy)
 
 
-def _halves(value: str) -> tuple[str, str]:
-    module, _, attribute = value.partition(":")
-    return module, attribute
+_VALUE = re.compile(r"[\w.]+:[\w.]*\w")
 
 
-def _incompatibility(distribution: metadata.Distribution) -> str:
-    """Why the distribution's own requirement excludes the installed zoo, or nothing."""
+def _points(text: str) -> Iterator[tuple[str, str, str]]:
+    """Group, name and value of each entry of entry_points.txt; importlib's own reader stops at a bad line."""
+    group = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            group = line.strip("[]")
+        elif group in GROUPS and line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            yield group, name.strip(), value.partition("[")[0].strip()
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _unmet(distribution: metadata.Distribution) -> str:
+    """The distribution's own requirement that excludes the installed zoo, or nothing."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     installed = metadata.version(DISTRIBUTION)
@@ -110,34 +148,36 @@ def _incompatibility(distribution: metadata.Distribution) -> str:
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
-        if requirement.name.replace("_", "-").lower() != DISTRIBUTION:
-            continue
-        if not requirement.specifier.contains(installed, prereleases=True):
-            return f"it needs {requirement}, {installed} is installed; pip install '{requirement}'"
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        excludes = not requirement.specifier.contains(installed, prereleases=True)
+        if _normal(requirement.name) == DISTRIBUTION and applies and excludes:
+            return f"{DISTRIBUTION}{requirement.specifier}"
     return ""
 
 
-def _judge(entry: Entry, every: list[Entry]) -> Entry:
-    rivals = [
-        other
-        for other in every
-        if other.group == entry.group
-        and other.value != entry.value
-        and (
-            other.name == entry.name or (other.attribute == entry.attribute and entry.group != "zoo.recipes")
-        )
-    ]
-    if entry.state != "ok" or entry.distribution == DISTRIBUTION or not rivals:
+def _judged(entry: Entry, every: list[Entry]) -> Entry:
+    if entry.state != "ok" or entry.distribution == DISTRIBUTION:
+        return entry
+    rivals = [other for other in every if other.state == "ok" and _are_rivals(entry, other)]
+    if not rivals:
         return entry
     first_party = [other for other in rivals if other.distribution == DISTRIBUTION]
-    if first_party:
-        state, rival = "shadowed", first_party[0]
-    else:
-        state, rival = "clash", rivals[0]
-    reason = f"{rival.distribution} registers that name, too ({rival.import_path}); use {entry.import_path}"
-    return Entry(
-        entry.group, entry.name, entry.value, entry.distribution, entry.version, state=state, reason=reason
+    rival = (first_party or rivals)[0]
+    return replace(
+        entry,
+        state="shadowed" if first_party else "clash",
+        reason=f"{rival.distribution} registers that name, too ({rival.import_path})",
+        remedy=f"use {entry.import_path}",
     )
+
+
+def _are_rivals(one: Entry, other: Entry) -> bool:
+    """Whether two entries claim one name: of a group, or of a family among all shapes."""
+    if one.value == other.value:
+        return False
+    if one.group != other.group:
+        return one.name == other.name and {one.group, other.group} <= set(FAMILIES)
+    return one.name == other.name or (one.attribute == other.attribute and one.group != "zoo.recipes")
 
 
 def in_group(group: str) -> list[Entry]:
@@ -163,7 +203,7 @@ def namespace(group: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]
             raise AttributeError(name)
         return attribute(group, name)
 
-    return get, lambda: sorted(entry.attribute for entry in in_group(group))
+    return get, lambda: sorted({entry.attribute for entry in in_group(group)})
 
 
 def family(model_type: str) -> Any:
@@ -179,64 +219,83 @@ def family(model_type: str) -> Any:
 
 
 def _pick(group: str, name: str, named: list[Entry]) -> Entry:
-    usable = [entry for entry in named if entry.state != "shadowed"]
+    claims = [entry for entry in named if entry.state in ("ok", "clash")]
+    usable = list({entry.value: entry for entry in claims or named}.values())
     if not usable:
-        known = [entry.attribute for entry in in_group(group) if entry.state != "shadowed"]
+        known = {entry.attribute for entry in in_group(group) if entry.state == "ok"}
         raise UnknownNameError(f"unknown name `{name}` in {group}", hint=did_you_mean(name, known))
     if len(usable) > 1:
         paths = "\n".join(f"{entry.import_path} of {entry.distribution}" for entry in usable)
         raise UnknownNameError(
-            f"`{group}.{name}` is claimed by several plugins; name the one you mean by its import path",
+            f"`{name}` in {group} is claimed by several plugins; name the one you mean by its import path",
             hint=paths,
         )
+    if usable[0].state == "shadowed":
+        only = usable[0]
+        raise UnknownNameError(f"{only.subject} is shadowed: {only.reason}", hint=only.remedy)
     return usable[0]
 
 
 def path_of(registered: type) -> str:
     """The shortest stable dotted path of a class: its group's, where it is registered."""
-    value = f"{registered.__module__}:{registered.__qualname__}"
     for entry in entries():
-        if entry.value == value and entry.state == "ok":
-            return f"{entry.group}.{entry.attribute}"
-    return value.replace(":", ".")
+        if entry.is_value(registered):
+            return f"{entry.group}.{entry.attribute}" if entry.state == "ok" else entry.import_path
+    return f"{registered.__module__}.{registered.__qualname__}"
 
 
 def model_type_of(spec: type) -> str:
     """The `model_type` under which a family's spec class is registered."""
-    value = f"{spec.__module__}:{spec.__qualname__}"
-    names = [entry.name for entry in entries() if entry.value == value and entry.group in FAMILIES]
+    names = [entry.name for entry in entries() if entry.group in FAMILIES and entry.is_value(spec)]
     return names[0] if names else spec.__name__.lower()
 
 
 def recipes() -> dict[str, Path]:
-    """Every packaged recipe: its name, `entry/file`, and where it lies."""
+    """Every packaged recipe: its name, `entry/file`, and where it lies.
+
+    The recipes of two plugins that claim one name are named by their packages.
+    """
     found: dict[str, Path] = {}
     for entry in in_group("zoo.recipes"):
-        if entry.state not in ("ok", "clash"):
+        if entry.state in ("incompatible", "malformed"):
             continue
-        try:
-            package = importlib.util.find_spec(entry.value)
-        except (Exception, SystemExit):  # a broken plugin must not hide the others' recipes
-            package = None
-        for folder in (package.submodule_search_locations or ()) if package else ():
-            for path in sorted(Path(folder).rglob("*.yaml")):
-                name = f"{entry.name}/{path.relative_to(folder).with_suffix('').as_posix()}"
-                found.setdefault(name, path)
+        prefix = entry.name if entry.state == "ok" else entry.value
+        for folder in _folders(entry.value):
+            for path in sorted(folder.rglob("*.yaml")):
+                found.setdefault(f"{prefix}/{path.relative_to(folder).with_suffix('').as_posix()}", path)
     return found
+
+
+def _folders(package: str) -> list[Path]:
+    """Where a package lies; nothing of it is imported."""
+    top, *inner = package.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # a broken plugin must not hide the others' recipes
+        spec = None
+    places = (spec.submodule_search_locations or ()) if spec else ()
+    return [Path(place, *inner) for place in places]
 
 
 def recipe_path(name: str, folder: Path | None = None) -> Path:
     """The file of a recipe, given as a path (from `folder`, if any) or as a packaged name.
 
     Raises:
-        RecipeError: There is neither.
+        RecipeError: There is neither, or two plugins claim the name.
     """
     for candidate in ((folder / name) if folder else Path(name), Path(name)):
         if candidate.is_file():
             return candidate
-    packaged = recipes()
-    if name.removesuffix(".yaml") in packaged:
-        return packaged[name.removesuffix(".yaml")]
+    packaged, plain = recipes(), name.removesuffix(".yaml")
+    if plain in packaged:
+        return packaged[plain]
+    group, _, rest = plain.partition("/")
+    claims = [entry for entry in in_group("zoo.recipes") if entry.name == group and entry.state == "clash"]
+    if claims:
+        raise RecipeError(
+            f"the recipes `{group}` are claimed by several plugins; name the one you mean by its package",
+            hint="\n".join(f"{entry.value}/{rest} of {entry.distribution}" for entry in claims),
+        )
     raise RecipeError(
         f"no recipe `{name}`, neither a file nor a packaged name", hint=did_you_mean(name, packaged)
     )

@@ -212,6 +212,7 @@ class HeadSpec(Spec, ABC):
         raise SpecError(
             f"the head {registry.path_of(type(self))} does not fit {registry.path_of(type(backbone))}, "
             f"which is a {backbone.shape}",
+            at="model.head",
             hint=f"heads that fit: {', '.join(fitting) or 'none'}",
         )
 
@@ -241,7 +242,7 @@ class HubModel:
     @property
     def is_folder(self) -> bool:
         """Whether it names a folder on this machine."""
-        return Path(self.name).is_dir()
+        return bool(self.name) and Path(self.name).is_dir()
 
     @property
     def repo_id(self) -> str:

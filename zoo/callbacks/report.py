@@ -23,7 +23,7 @@ class Report(Callback):
 
     Args:
         prompt: What the sample continues.
-        max_new_tokens: Length of the sample.
+        max_new_tokens: Length of the sample; by default 64, or what the model's length leaves.
         temperature: Of the sample; 0 is greedy.
         stop: Texts that end the sample.
         language: Of the sample, for its colours.
@@ -32,7 +32,7 @@ class Report(Callback):
     def __init__(
         self,
         prompt: str,
-        max_new_tokens: int = 96,
+        max_new_tokens: int | None = None,
         temperature: float = 0.0,
         stop: list[str] | None = None,
         language: str = "text",
@@ -69,11 +69,9 @@ class Report(Callback):
         measured = trainer.callback_metrics.get("val/bits_per_byte")
         if measured is None or not isinstance(data, Text):
             return None
-        table = Table(
-            title="Bits to tell a byte of files it never saw (fewer is better)", title_justify="left"
-        )
-        table.add_column("predictor")
-        table.add_column("bits per byte", justify="right")
+        table = Table()
+        table.add_column("to tell a byte it never saw")
+        table.add_column("bits", justify="right")
         for name, bits in {**data.baselines(), "this model": float(measured)}.items():
             table.add_row(name, f"{bits:.3f}", style="bold" if name == "this model" else None)
         return table

@@ -15,11 +15,13 @@ class Samples(Callback):
 
     Args:
         prompts: Texts to continue.
-        max_new_tokens: Length of a continuation.
+        max_new_tokens: Length of a continuation; by default 64, or what the model's length leaves.
         temperature: 0 is greedy; above, tokens are drawn, with a fixed seed.
     """
 
-    def __init__(self, prompts: Sequence[str], max_new_tokens: int = 64, temperature: float = 0.0) -> None:
+    def __init__(
+        self, prompts: Sequence[str], max_new_tokens: int | None = None, temperature: float = 0.0
+    ) -> None:
         self.prompts = list(prompts)
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature

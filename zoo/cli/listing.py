@@ -52,7 +52,11 @@ def rows(kind: str) -> list[dict[str, str]]:
 def _row(entry: registry.Entry) -> dict[str, str]:
     row = {"name": f"{entry.group}.{entry.attribute}", "entry": entry.name}
     row |= {"plugin": f"{entry.distribution} {entry.version}", "state": entry.state}
-    return row | ({"reason": entry.reason} if entry.reason else {})
+    return row | _reason(entry)
+
+
+def _reason(entry: registry.Entry) -> dict[str, str]:
+    return {"reason": "; ".join(filter(None, (entry.reason, entry.remedy)))} if entry.reason else {}
 
 
 def _plugins(entries: Iterable[registry.Entry]) -> list[dict[str, str]]:
@@ -64,8 +68,7 @@ def _plugins(entries: Iterable[registry.Entry]) -> list[dict[str, str]]:
         )
         row["registers"] = f"{row['registers']} {entry.name}".strip()
         if entry.state != "ok":
-            row["state"] = entry.state
-            row["reason"] = entry.reason
+            row |= {"state": entry.state, **_reason(entry)}
     return list(found.values())
 
 

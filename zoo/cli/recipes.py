@@ -17,6 +17,9 @@ MODE = "zoo"
 
 Key = tuple[str | int, ...]
 
+NODE_KEYS = {"class_path", "init_args", "dict_kwargs"}
+"""What stands in a mapping that names a class."""
+
 
 @dataclass
 class Recipe:
@@ -27,10 +30,30 @@ class Recipe:
     """File and line of each key, the last one that set it."""
 
     def place(self, key: Key) -> str | None:
-        """Where a key, or the nearest one above it, was written."""
+        """Where a key, what lies under it, or the nearest one above it, was written."""
         while key and key not in self.places:
+            under = [place for other, place in self.places.items() if other[: len(key)] == key]
+            if under:
+                return under[0]
             key = key[:-1]
         return self.places.get(key)
+
+    def forget(self, key: Key) -> None:
+        """Drops the places of what lay under a key."""
+        self.places = {other: place for other, place in self.places.items() if other[: len(key)] != key}
+
+    def has(self, key: Key) -> bool:
+        """Whether a value stands under a key."""
+        node: Any = self.values
+        for part in key:
+            if not (
+                part in node
+                if isinstance(node, dict)
+                else isinstance(node, list) and part in range(len(node))
+            ):
+                return False
+            node = node[part]
+        return True
 
     def overlay(self, other: "Recipe") -> None:
         """Puts another recipe on top, as a child on its base."""
@@ -54,39 +77,52 @@ def read(path: Path) -> Recipe:
     Raises:
         RecipeError: It is no YAML mapping, says a key twice, or its bases are not there or form a circle.
     """
-    return parse(path.read_text("utf-8"), path)
+    return parse(_text_of(path), path)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise RecipeError(f"the recipe is not UTF-8: byte {error.start}", source=f"{path}:{line}") from error
 
 
 def parse(text: str, path: Path, descendants: tuple[Path, ...] = ()) -> Recipe:
     """As `read`, of a text that is there already."""
-    if path.resolve() in descendants:
-        raise RecipeError(f"the recipe {path} is its own base", source=str(path))
+    own = Recipe()
     try:
         node = yaml.compose(text, yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        source = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(
-            f"the recipe is no YAML: {error.problem or error.context}", source=source
-        ) from error
-    if node is None:
-        raise RecipeError(f"the recipe {path} is empty", source=str(path))
-    if not isinstance(node, yaml.MappingNode):
-        raise RecipeError(f"the recipe {path} is no mapping of keys", source=f"{path}:1")
-    own = Recipe()
-    _mark(node, (), path, own.places)
-    own.values = get_loader("yaml")(text)
+        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
+            raise RecipeError(f"the recipe {path} is empty", source=f"{path}:1")
+        if not isinstance(node, yaml.MappingNode):
+            raise RecipeError(f"the recipe {path} is no mapping of keys", source=f"{path}:1")
+        _mark(node, (), path, own.places)
+        own.values = get_loader("yaml")(text)
+    except yaml.YAMLError as error:
+        raise _no_yaml(error, text, path) from error
     bases = own.values.pop("base", [])
     merged = Recipe()
-    for base in [bases] if isinstance(bases, str) else bases:
+    for index, base in enumerate(bases if isinstance(bases, list) else [bases]):
         try:
             file = registry.recipe_path(str(base), path.parent)
+            if file.resolve() in (*descendants, path.resolve()):
+                raise RecipeError(f"the recipe {file} is its own base", hint="take it out of `base`")
         except RecipeError as error:
-            error.at, error.source = "base", own.place(("base",))
+            error.at, error.source = "base", own.place(("base", index))
             raise
-        merged.overlay(parse(file.read_text("utf-8"), file, (*descendants, path.resolve())))
+        merged.overlay(parse(_text_of(file), file, (*descendants, path.resolve())))
     merged.overlay(own)
     return merged
+
+
+def _no_yaml(error: yaml.YAMLError, text: str, path: Path) -> RecipeError:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        reason, line = error.problem or error.context, mark.line + 1 if mark else 1
+    else:  # a character that YAML does not know
+        reason, line = str(error).splitlines()[0], text.count("\n", 0, getattr(error, "position", 0)) + 1
+    return RecipeError(f"the recipe is no YAML: {reason}", source=f"{path}:{line}")
 
 
 def _mark(node: yaml.Node, key: Key, path: Path, places: dict[Key, str]) -> None:
@@ -128,3 +164,15 @@ def _merged(base: Any, child: Any) -> Any:
 def dotted(key: Key) -> str:
     """A key as people write it, `init_args` and `class_path` left out."""
     return ".".join(str(part) for part in key if part not in ("init_args", "class_path"))
+
+
+def place_of(recipe: Recipe, at: str) -> str | None:
+    """Where a dotted key was written, what lies under it, or what it lies in."""
+    written: dict[Key, Key] = {}
+    for key in recipe.places:
+        for end in range(1, len(key) + 1):
+            written.setdefault(tuple(dotted(key[:end]).split(".")), key[:end])
+    parts = at.split(".")
+    while parts and tuple(parts) not in written:
+        parts.pop()
+    return recipe.place(written[tuple(parts)]) if parts else None

@@ -1,10 +1,8 @@
 """`zoo fit`, `validate`, `test`, `predict` and `check`: recipes through LightningCLI."""
 
-import logging
 import re
 import sys
 import traceback
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,17 +10,10 @@ from typing import Any, NoReturn
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from zoo import registry
-from zoo.callbacks.checkpoint import Checkpoint
-from zoo.callbacks.grad_norm import GradNorm
-from zoo.callbacks.predictions import Predictions
-from zoo.callbacks.progress import Progress
-from zoo.callbacks.throughput import Throughput
-from zoo.cli import diagnosis, recipes
+from zoo.cli import defaults, diagnosis, layering, recipes
 from zoo.cli.recipes import Recipe
 from zoo.errors import CheckpointError, DataError, RecipeError, ZooError
 from zoo.hub.loading import read_checkpoint
@@ -93,9 +84,10 @@ class ZooCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Says what the Trainer refuses in one sentence."""
-        defaults = self.trainer_defaults["callbacks"]
         given = self._get(self.config_init, "trainer")
-        kept = [callback for callback in defaults if _is_wanted(callback, given)]
+        kept = [
+            callback for callback in self.trainer_defaults["callbacks"] if defaults.is_wanted(callback, given)
+        ]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": kept}
         try:
             return super().instantiate_trainer(**kwargs)
@@ -112,7 +104,7 @@ def _require_same_tensors(model: ZooModule, saved: Mapping[str, torch.Tensor], p
         for name, tensor in module.state_dict().items()
     }
     hint = "use the sizes that it was trained with"
-    for name in built.keys() ^ saved.keys():
+    for name in (name for name in (*built, *saved) if not (name in built and name in saved)):
         owner, other = (path, "the recipe's model") if name in saved else ("the recipe's model", path)
         raise CheckpointError(f"{owner} has the tensor `{name}`, {other} has not", hint=hint)
     for name, shape in built.items():
@@ -139,41 +131,6 @@ def _trainers(error: Exception, values: Mapping[str, Any]) -> RecipeError:
     return RecipeError(f"the Trainer refuses: {message}", at=".".join(["trainer", *names[:1]]))
 
 
-def _is_wanted(callback: Callback, trainer: Mapping[str, Any]) -> bool:
-    """Whether a recipe leaves room for a default callback: it neither has its like nor turns it off."""
-    given = trainer["callbacks"] or []
-    kinds = (type(callback), ProgressBar) if isinstance(callback, ProgressBar) else type(callback)
-    if any(isinstance(other, kinds) for other in (given if isinstance(given, list) else [given])):
-        return False
-    switches = {
-        ProgressBar: "enable_progress_bar",
-        ModelCheckpoint: "enable_checkpointing",
-        LearningRateMonitor: "logger",
-    }
-    return not any(
-        isinstance(callback, kind) and trainer[switch] is False for kind, switch in switches.items()
-    )
-
-
-def defaults(run_name: str) -> dict[str, Any]:
-    """What every run has, unless its recipe says otherwise: a bar, TensorBoard, checkpoints."""
-    return {
-        "logger": {
-            "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-            "init_args": {"save_dir": "runs", "name": run_name},
-        },
-        "log_every_n_steps": 10,
-        "callbacks": [
-            Progress(),
-            LearningRateMonitor(),
-            Checkpoint(),
-            Throughput(),
-            GradNorm(),
-            Predictions(),
-        ],
-    }
-
-
 def run(verb: str, arguments: list[str], command: type[ZooCLI] = ZooCLI) -> None:
     """Runs one of LightningCLI's subcommands.
 
@@ -183,10 +140,10 @@ def run(verb: str, arguments: list[str], command: type[ZooCLI] = ZooCLI) -> None
     if arguments and not arguments[0].startswith("-"):
         hint = f"a recipe is given as --config {arguments[0]}"
         raise RecipeError(f"`zoo {verb}` takes no `{arguments[0]}`", hint=hint)
-    arguments, names = _resolved(arguments)
-    recipe = _layered(names, arguments)
+    arguments, names = layering.resolved(arguments)
+    recipe = layering.layered(names, arguments)
     try:
-        _build(verb, arguments, run_name(names), command)
+        _build(verb, arguments, layering.run_name(names), command)
     except _ParserError as error:
         raise diagnosis.diagnose(recipe, TOP_KEYS) or _in_its_own_words(error) from error
     except ZooError as error:
@@ -209,17 +166,8 @@ def _in_its_own_words(error: _ParserError) -> RecipeError:
     return RecipeError(lines[0], hint="\n".join(lines[1:9]) or None)
 
 
-def run_name(names: list[str]) -> str:
-    """The folder under `runs/`: the last recipe's name."""
-    if not names:
-        return "run"
-    path = Path(names[-1])
-    packaged = {file: name for name, file in registry.recipes().items()}
-    return packaged.get(path, path.stem).replace("/", "-")
-
-
 def _build(verb: str, arguments: list[str], name: str, command: type[ZooCLI]) -> None:
-    quiet()
+    defaults.quiet()
     sys.argv = ["zoo"]  # LightningCLI warns where both it and `args` say something
     command(
         L.LightningModule,
@@ -233,73 +181,8 @@ def _build(verb: str, arguments: list[str], name: str, command: type[ZooCLI]) ->
         auto_configure_optimizers=False,
         save_config_callback=RecordRecipe,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults=defaults(name),
+        trainer_defaults=defaults.trainer_defaults(name),
     )
-
-
-_NOISE = ("💡", "TPU available", "HPU available", "GPU available: False", "Seed set to")
-
-_HARMLESS = (
-    ".*does not have many workers.*",
-    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-    ".*exists and is not empty.*",
-    ".*is not supported by the model summary.*",
-    ".*smaller than the logging interval.*",
-    ".*The dirpath has changed.*",  # each run writes to a folder of its own, a resumed one, too
-)
-
-
-def quiet() -> None:
-    """Leaves out what Lightning says about hardware that is not there and choices that are meant."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(
-            lambda record: not any(noise in record.getMessage() for noise in _NOISE)
-        )
-    for pattern in _HARMLESS:
-        warnings.filterwarnings("ignore", pattern)
-
-
-def _resolved(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments, recipes first, so that flags override, and by path; and those paths."""
-    rest, names = [], []
-    words = iter(arguments)
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if flag not in ("--config", "-c"):
-            rest.append(word)
-        elif name := value if equals else next(words, None):
-            names.append(str(registry.recipe_path(name)))
-        else:
-            raise RecipeError(f"`{flag}` needs a recipe", hint="zoo list recipes shows the packaged ones")
-    return [*(f"--config={name}" for name in names), *rest], names
-
-
-def _layered(names: list[str], arguments: list[str]) -> Recipe:
-    merged = Recipe()
-    for name in names:
-        layer = recipes.read(Path(name))
-        for at, before, after in _changed_classes(merged.values, layer.values, ""):
-            print(
-                f"zoo: {name} changes `{at}` from {before} to {after}; "
-                "arguments of the same name stay as the layers before say",
-                file=sys.stderr,
-            )
-        merged.overlay(layer)
-    return diagnosis.with_flags(merged, arguments)
-
-
-def _changed_classes(base: Any, layer: Any, at: str) -> list[tuple[str, str, str]]:
-    """Places where a layer names another class than the layers before, which gave it arguments."""
-    if not (isinstance(base, Mapping) and isinstance(layer, Mapping)):
-        return []
-    found = []
-    before, after = base.get("class_path"), layer.get("class_path")
-    if before and after and before != after and base.get("init_args"):
-        found.append((at, before, after))
-    for name in base.keys() & layer.keys():
-        inner = at if name == "init_args" else f"{at}.{name}".strip(".")
-        found += _changed_classes(base[name], layer[name], inner)
-    return found
 
 
 def _place(error: ZooError, recipe: Recipe) -> None:
@@ -309,4 +192,4 @@ def _place(error: ZooError, recipe: Recipe) -> None:
         named = [name for name, value in values.items() if isinstance(value, str) and value in told]
         error.at = ".".join(["data", *named[:1]])
     if error.at and not error.source:
-        error.source = diagnosis.place_of(recipe, error.at)
+        error.source = recipes.place_of(recipe, error.at)

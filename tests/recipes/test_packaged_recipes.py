@@ -1,0 +1,39 @@
+"""Every packaged recipe, found recursively, holds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import zoo.cli.training  # noqa: F401 - logging binds stderr at its import, which no test may capture
+from zoo import registry
+
+RECIPES = registry.recipes()
+FOLDER = Path(__file__).parents[2] / "recipes" / "zoo_recipes"
+
+
+def test_every_file_of_the_recipes_folder_is_a_packaged_recipe() -> None:
+    files = {path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.y*ml")}
+    assert files
+    assert files == {name for name, path in RECIPES.items() if path.is_relative_to(FOLDER)}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_packaged_recipe_holds(name: str, command: Callable[..., Any], workplace: Path) -> None:
+    if name.startswith("presets/"):  # a fragment: it holds with what it is made for
+        settings = yaml.safe_load(RECIPES[name].read_text())
+        assert settings.keys() <= {"base", "trainer"}
+        (workplace / "whole.yaml").write_text(f"base: [recipe.yaml, {name}]\n")
+        name = "whole.yaml"
+    before = sorted(workplace.rglob("*"))
+    outcome = command("check", name)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "The recipe holds." in outcome.out
+    assert sorted(workplace.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_packaged_recipe_says_what_it_is_first(name: str) -> None:
+    assert RECIPES[name].read_text().startswith("# ")

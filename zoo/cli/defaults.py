@@ -1,0 +1,81 @@
+"""What every run has unless its recipe says otherwise, and what is left unsaid."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
+
+from zoo.callbacks.checkpoint import Checkpoint
+from zoo.callbacks.grad_norm import GradNorm
+from zoo.callbacks.predictions import Predictions
+from zoo.callbacks.progress import Progress
+from zoo.callbacks.throughput import Throughput
+
+
+def trainer_defaults(run_name: str) -> dict[str, Any]:
+    """What every run has, unless its recipe says otherwise: a bar, TensorBoard, checkpoints."""
+    return {
+        "logger": {
+            "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+            "init_args": {"save_dir": "runs", "name": run_name},
+        },
+        "log_every_n_steps": 10,
+        "enable_model_summary": False,
+        "callbacks": [
+            Progress(),
+            LearningRateMonitor(),
+            Checkpoint(),
+            Throughput(),
+            GradNorm(),
+            Predictions(),
+        ],
+    }
+
+
+def is_wanted(callback: Callback, trainer: Mapping[str, Any]) -> bool:
+    """Whether a recipe leaves room for a default callback: it neither has its like nor turns it off."""
+    given = trainer["callbacks"] or []
+    kinds = (type(callback), ProgressBar) if isinstance(callback, ProgressBar) else type(callback)
+    if any(isinstance(other, kinds) for other in (given if isinstance(given, list) else [given])):
+        return False
+    switches = {
+        ProgressBar: "enable_progress_bar",
+        ModelCheckpoint: "enable_checkpointing",
+        LearningRateMonitor: "logger",
+    }
+    return not any(
+        isinstance(callback, kind) and trainer[switch] is False for kind, switch in switches.items()
+    )
+
+
+_NOISE = (
+    "💡",
+    "TPU available",
+    "HPU available",
+    "GPU available: False",
+    "Seed set to",
+    "to estimate number of stepping batches",
+    "`Trainer.fit` stopped",
+    "Automatic Mixed Precision",
+)
+
+_HARMLESS = (
+    ".*does not have many workers.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*exists and is not empty.*",
+    ".*is not supported by the model summary.*",
+    ".*smaller than the logging interval.*",
+    ".*The dirpath has changed.*",  # each run writes to a folder of its own, a resumed one, too
+)
+
+
+def quiet() -> None:
+    """Leaves out what Lightning says about hardware that is not there and choices that are meant."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(
+            lambda record: not any(noise in record.getMessage() for noise in _NOISE)
+        )
+    for pattern in _HARMLESS:
+        warnings.filterwarnings("ignore", pattern)
