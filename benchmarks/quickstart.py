@@ -127,7 +127,6 @@ def main() -> None:
             gradient_clip_val=settings["gradient_clip_val"],
             max_steps=num_steps,
             limit_val_batches=0,
-            enable_model_summary=False,
         )
         trainer.fit(module, datamodule=data)
     ours, theirs = turns.median("zoo"), turns.median("transformers")

@@ -15,7 +15,7 @@ from zoo.errors import CheckpointError
 END = "<|endoftext|>"
 """The token between documents of a tokenizer that is trained here."""
 
-FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+FILE, CONFIG_FILE, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Tokenizer:
     backend: tokenizers.Tokenizer
     config: dict[str, Any] = field(default_factory=dict)
     """What tokenizer_config.json says."""
+    chat_template: str | None = None
+    """What chat_template.jinja says."""
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self | None:
@@ -36,10 +38,11 @@ class Tokenizer:
         if not (folder / FILE).is_file():
             return None
         try:
-            config = folder / CONFIG_FILE
+            config, template = folder / CONFIG_FILE, folder / TEMPLATE_FILE
             return cls(
                 tokenizers.Tokenizer.from_file(str(folder / FILE)),
-                json.loads(config.read_text("utf-8")) if config.is_file() else {},
+                dict(json.loads(config.read_text("utf-8"))) if config.is_file() else {},
+                template.read_text("utf-8") if template.is_file() else None,
             )
         except Exception as error:  # tokenizers raises bare Exception
             raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
@@ -47,17 +50,24 @@ class Tokenizer:
     @classmethod
     def from_plain(cls, value: dict[str, Any]) -> Self:
         """From what `to_plain` returned."""
-        return cls(tokenizers.Tokenizer.from_str(value["tokenizer"]), value["config"])
+        backend = tokenizers.Tokenizer.from_str(value["tokenizer"])
+        return cls(backend, value["config"], value.get("chat_template"))
 
     def to_plain(self) -> dict[str, Any]:
         """As text and plain values, for a checkpoint."""
-        return {"tokenizer": self.backend.to_str(), "config": self.config}
+        return {
+            "tokenizer": self.backend.to_str(),
+            "config": self.config,
+            "chat_template": self.chat_template,
+        }
 
     def save(self, folder: Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json."""
+        """Writes tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja."""
         (folder / FILE).write_text(self.backend.to_str(pretty=True), "utf-8")
         config = json.dumps(self.config, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / CONFIG_FILE).write_text(config + "\n", "utf-8")
+        if self.chat_template is not None:
+            (folder / TEMPLATE_FILE).write_text(self.chat_template, "utf-8")
 
     @property
     def vocab_size(self) -> int:
@@ -66,13 +76,13 @@ class Tokenizer:
 
     def num_bytes(self) -> list[int]:
         """Bytes of text that each id stands for; zero for special tokens."""
-        special = self.backend.get_added_tokens_decoder()
+        added = self.backend.get_added_tokens_decoder()
         is_byte_level = isinstance(self.backend.decoder, decoders.ByteLevel)
         sizes = [0] * self.vocab_size
         for token, index in self.backend.get_vocab(with_added_tokens=True).items():
-            if index in special:
-                continue
-            if is_byte_level:  # one character a byte
+            if index in added:  # as they stand in texts
+                sizes[index] = 0 if added[index].special else len(token.encode())
+            elif is_byte_level:  # one character a byte
                 sizes[index] = len(token)
             elif re.fullmatch(r"<0x[0-9A-F]{2}>", token):
                 sizes[index] = 1
@@ -87,13 +97,17 @@ class Tokenizer:
         return None if content is None else self.backend.token_to_id(content)
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Ids of a text, with the special tokens that the checkpoint puts around it."""
-        ids: list[int] = self.backend.encode(text, add_special_tokens=special).ids
-        return ids
+        """Ids of a text, with the special tokens that the checkpoint puts around it.
+
+        Without them, a special token that the text spells is text, too.
+        """
+        return self.encode_batch([text], special=special)[0]
 
     def encode_batch(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
-        """Ids of each text, several at a time."""
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), special)]
+        """Ids of each text, as `encode` gives them, several at a time."""
+        self.backend.encode_special_tokens = not special
+        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=special)
+        return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of ids."""

@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +62,11 @@ def _read_file(path: Path, column: str) -> Iterator[Document]:
 def _content(path: Path) -> str:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return raw.decode("utf-8")
+        return raw.decode("utf-8").removeprefix("\ufeff")  # some editors begin a file with a mark
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DataError(f"{path} is not UTF-8: byte {error.start}", source=f"{path}:{line}") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
@@ -75,7 +77,7 @@ def _read_text(path: Path) -> Iterator[Document]:
 
 
 def _read_jsonl(path: Path, column: str) -> Iterator[Document]:
-    for number, line in enumerate(_content(path).splitlines(), 1):
+    for number, line in enumerate(_content(path).split("\n"), 1):  # texts may hold other breaks
         if not line.strip():
             continue
         place = f"{path}:{number}"
@@ -90,15 +92,20 @@ def _read_jsonl(path: Path, column: str) -> Iterator[Document]:
 
 def _read_csv(path: Path, column: str) -> Iterator[Document]:
     rows = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
+    limit = csv.field_size_limit(sys.maxsize)  # a field may be a book
     try:
         header = next(rows, [])
         for row in rows:
             place = f"{path}:{rows.line_num}"
+            if not row:
+                continue
             if len(row) != len(header):
                 raise DataError(f"a row has {len(row)} fields, the header {len(header)}", source=place)
             yield from _document(dict(zip(header, row, strict=True)), column, place)
     except csv.Error as error:
         raise DataError(f"a row is no CSV: {error}", source=f"{path}:{rows.line_num}") from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _document(row: dict[str, object], column: str, place: str) -> Iterator[Document]:
@@ -107,6 +114,10 @@ def _document(row: dict[str, object], column: str, place: str) -> Iterator[Docum
     text = row[column]
     if not isinstance(text, str):
         raise DataError(f"`{column}` must be a text, got {type(text).__name__}", source=place)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"`{column}` holds half a character: {text[error.start]!r}", source=place) from error
     if text.strip():
         yield Document(text, place)
 
@@ -118,10 +129,13 @@ def _read_hub(source: str, column: str) -> list[Document]:
     try:
         rows = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # datasets raises many kinds for what is not to be had
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"the data set `{source}` cannot be had: {reason}") from error
-    return [
+    documents = [
         document
         for number, row in enumerate(rows)
         for document in _document(row, column, f"{source} row {number}")
     ]
+    if not documents:
+        raise DataError(f"the data set `{source}` holds no text")
+    return documents

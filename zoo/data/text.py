@@ -4,7 +4,8 @@ import gzip
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from zoo.tokenizer import Tokenizer, train_byte_level_bpe
 class Text(L.LightningDataModule):
     """Texts as rows of equal length, for causal language models.
 
-    Documents are joined, each closed by the end-of-text token, and cut into rows. A document is wholly on one
-    side of the split: which one is decided by its content.
+    Documents are joined, an end-of-text token before, between and after them, and cut into rows. A document
+    is wholly on one side of the split: which one is decided by its content.
 
     Args:
         source: A txt, jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name[:split]`.
@@ -63,6 +64,7 @@ class Text(L.LightningDataModule):
             ("sequence_length", sequence_length, 2),
             ("batch_size", batch_size, 1),
             ("vocab_size", vocab_size, 257),
+            ("num_workers", num_workers, 0),
         ):
             if value < least:
                 raise SpecError(f"`{name}` must be at least {least}, got {value}", at=name)
@@ -127,8 +129,19 @@ class Text(L.LightningDataModule):
             )
 
     def train_dataloader(self) -> "DataLoader[Batch]":
-        """Rows in random order."""
+        """Rows in random order.
+
+        Raises:
+            DataError: There are fewer than a batch takes.
+        """
         assert self.training_rows is not None
+        if len(self.training_rows) < self.batch_size:
+            raise DataError(
+                f"the text to train on makes {len(self.training_rows)} rows of {self.sequence_length} "
+                f"tokens, a batch takes {self.batch_size}",
+                at="data.batch_size",
+                hint="give more text, or a smaller batch_size or sequence_length",
+            )
         order = RandomSampler(self.training_rows, generator=torch.Generator().manual_seed(self.seed))
         return self._loader(self.training_rows, order)
 
@@ -158,7 +171,7 @@ class Text(L.LightningDataModule):
         text = "".join(document.text for document in self.documents()[1]).encode()
         size = len(self.training_rows.sizes)
         counts = np.bincount(self.training_rows.tokens, minlength=size) + 1.0
-        nats = -np.log(counts / counts.sum())[self.validation_rows.tokens].sum()
+        nats = -np.log(counts / counts.sum())[self.validation_rows.tokens[1:]].sum()
         return {
             "unigram": float(nats) / math.log(2) / len(text),
             "gzip -9": 8 * len(gzip.compress(text, 9)) / len(text),
@@ -204,15 +217,22 @@ def split(documents: list[Document], fraction: float) -> tuple[list[Document], l
         parts = [Document(text[:cut], place)], [Document(text[cut:], place)]
     else:
         parts = [], []
-        for document in documents:
-            digest = hashlib.sha256(document.text.encode()).digest()
-            parts[int.from_bytes(digest[:8], "big") < fraction * 2**64].append(document)
+        shares = [_share(document) for document in documents]
+        lowest, highest = min(shares), max(shares)
+        for document, share in zip(documents, shares, strict=True):
+            parts[share == lowest or fraction > share != highest].append(document)  # some on either side
     if not all(any(document.text for document in part) for part in parts):
         raise DataError(
-            f"{len(documents)} documents cannot be split with {fraction} held out",
+            f"the text cannot be split with {fraction} held out; "
+            f"different documents: {len({document.text for document in documents})}",
             hint="give more text, another validation_fraction, or a source for validation",
         )
     return parts
+
+
+def _share(document: Document) -> float:
+    """The share of all texts, from 0 to 1, that come before this one in an order by content."""
+    return int.from_bytes(hashlib.sha256(document.text.encode()).digest()[:8], "big") / 2**64
 
 
 def cache_folder() -> Path:
@@ -229,29 +249,38 @@ def _content_hash(documents: Sequence[Document], *more: str) -> str:
 
 
 def _trained_tokenizer(documents: Sequence[Document], vocab_size: int) -> Tokenizer:
-    folder = cache_folder() / f"bpe-{_content_hash(documents, str(vocab_size))}"
-    cached = Tokenizer.from_folder(folder)
-    if cached is not None:
-        return cached
-    tokenizer = train_byte_level_bpe([document.text for document in documents], vocab_size)
-    aside = folder.with_name(f"{folder.name}.{os.getpid()}")
-    aside.mkdir(parents=True)
-    tokenizer.save(aside)
-    if not folder.exists():
-        aside.rename(folder)
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        train_byte_level_bpe([document.text for document in documents], vocab_size).save(folder)
+
+    folder = _cached(f"bpe-{_content_hash(documents, str(vocab_size))}", make)
+    tokenizer = Tokenizer.from_folder(folder)
+    assert tokenizer is not None, f"{folder} is a cached tokenizer without its files"
     return tokenizer
 
 
 def _token_file(documents: Sequence[Document], tokenizer: Tokenizer, end: int) -> Path:
-    """The documents' tokens as one array on disk, each document closed by `end`."""
-    name = _content_hash(documents, tokenizer.backend.to_str(), str(end))
-    path = cache_folder() / f"tokens-{name}.npy"
-    if path.is_file():
+    """The documents' tokens as one array on disk, with `end` before, between and after documents."""
+
+    def make(path: Path) -> None:
+        rows = tokenizer.encode_batch([document.text for document in documents], special=False)
+        np.save(path, np.fromiter((token for row in ([], *rows) for token in (*row, end)), dtype=np.int32))
+
+    name = _content_hash(documents, tokenizer.backend.to_str(), str(end), "ends on both sides")
+    return _cached(f"tokens-{name}.npy", make)
+
+
+def _cached(name: str, make: Callable[[Path], None]) -> Path:
+    """A file or folder of the cache, made aside and moved where it is missing: the cache holds no halves."""
+    path = cache_folder() / name
+    if path.exists():
         return path
-    rows = tokenizer.encode_batch([document.text for document in documents], special=False)
-    tokens = np.fromiter((token for row in rows for token in (*row, end)), dtype=np.int32)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.stem}.{os.getpid()}.npy")
-    np.save(aside, tokens)
-    os.replace(aside, path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as aside:
+        make(Path(aside, name))
+        try:
+            os.replace(Path(aside, name), path)
+        except OSError:  # another process was faster
+            if not path.exists():
+                raise
     return path

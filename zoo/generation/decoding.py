@@ -47,6 +47,8 @@ def decode(
     Returns:
         The new ids of each prompt, without those after its end.
     """
+    if not prompts:
+        return []
     longest = max(map(len, prompts))
     ids_BT = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     real_BT = torch.tensor(

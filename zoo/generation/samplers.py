@@ -26,7 +26,7 @@ class Sampler:
     _generators: list[torch.Generator] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not self.temperature >= 0:  # nor NaN
             raise GenerationError(f"`temperature` must not be negative, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
             raise GenerationError(f"`top_k` must be at least 1, got {self.top_k}")
@@ -37,7 +37,9 @@ class Sampler:
         """The next token of each row, (batch)."""
         if self.temperature == 0:
             return logits_BV.argmax(-1)
-        probabilities_BV = self.cut(logits_BV.float() / self.temperature).softmax(-1)
+        # From the likeliest down, so that no temperature makes infinity or 0 / 0.
+        below_BV = logits_BV.float() - logits_BV.float().amax(-1, keepdim=True)
+        probabilities_BV = self.cut(below_BV / max(self.temperature, 1e-30)).softmax(-1)
         while len(self._generators) < len(logits_BV):
             generator = torch.Generator(device=logits_BV.device)
             generator.manual_seed(self.seed) if self.seed is not None else generator.seed()

@@ -82,8 +82,7 @@ class LanguageModelMetrics(Metrics):
         """Counts one batch; `num_bytes` (batch) is the length of each row's predicted text."""
         self.nats.update(loss.total.detach())
         self.tokens.update(loss.num_labels)
-        if "num_bytes" in batch:
-            self.bytes.update(batch["num_bytes"])
+        self.bytes.update(batch.get("num_bytes", 0))
 
     def compute(self) -> dict[str, Tensor]:
         """The measures by name."""

@@ -32,7 +32,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no {FILE}, so it is no model in the Hub's format")
     config = read_json(path)
-    if "model_type" not in config:
+    if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{path} names no `model_type`, so no family can be found for it")
     return config
 

@@ -1,7 +1,9 @@
 """A model by name: Hub id, folder or checkpoint."""
 
-import importlib
+import pickle
 import sys
+import textwrap
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +56,10 @@ def _load_hub(
     folder = files.folder_of(model)
     config = hub_config.read_config(folder)
     spec = hub_config.spec_of(config, f"{folder / hub_config.FILE}")
-    module = next(
-        entry.load()
-        for entry in registry.in_group("zoo.modules")
-        if entry.name == spec.shape.replace("-", "_")
-    )
+    modules = {entry.name: entry for entry in registry.in_group("zoo.modules")}
+    entry = modules.get(spec.shape.replace("-", "_"))
+    if entry is None:
+        raise CheckpointError(f"{folder} holds the shape {spec.shape}, for which no module is registered")
     if head is None:
         architecture = (config.get("architectures") or ["none"])[0]
         named = [name for name, hub_head in spec.heads.items() if hub_head.architecture == architecture]
@@ -68,7 +69,7 @@ def _load_hub(
                 hint=f"give one: head=zoo.heads.{next(iter(spec.heads), '…')}()",
             )
         head = registry.attribute("zoo.heads", named[0])()
-    loaded: ZooModule = module(backbone=HubModel(str(folder)), head=head)
+    loaded: ZooModule = entry.load()(backbone=HubModel(str(folder)), head=head)
     loaded.build(dtype or weights.dtype_of(folder), device)
     return loaded
 
@@ -81,24 +82,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is no checkpoint, or is cut off: it does not end as one does")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values, so it is not read"
+        ) from error
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} is no checkpoint, or is cut off: {reason}") from error
-    if not isinstance(checkpoint, dict) or "zoo" not in checkpoint:
+        raise CheckpointError(f"{path} is no checkpoint, or is cut off: {error}") from error
+    if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get("zoo"), dict)):
         raise CheckpointError(f"{path} is a checkpoint, but none that the zoo wrote")
     return checkpoint
 
 
 def _load_checkpoint(path: Path) -> "ZooModule":
-    named = read_checkpoint(path)["zoo"]["module"]
+    from zoo.modules.base import ZooModule  # which imports this package
+
+    named = str(read_checkpoint(path)["zoo"].get("module"))
     module, _, name = named.rpartition(".")
-    if module in registry.GROUPS:
-        found = registry.attribute(module, name)
-    elif module in sys.modules:
-        found = getattr(importlib.import_module(module), name)
-    else:
+    registered = module in registry.GROUPS
+    found = registry.attribute(module, name) if registered else getattr(sys.modules.get(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, ZooModule)):
         raise CheckpointError(f"{path} was made by `{named}`, which no plugin registers")
-    loaded: ZooModule = found.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    return loaded
+    try:
+        return found.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except RuntimeError as error:  # torch's, of names and shapes
+        reason = textwrap.shorten(str(error), 400)
+        raise CheckpointError(
+            f"the weights of {path} do not fit the model that it describes: {reason}"
+        ) from error

@@ -14,11 +14,21 @@ from zoo.hub import weights
 if TYPE_CHECKING:
     from zoo.modules.base import ZooModule
 
+# What a model's folder may hold under these names belongs to its model.
+_OWN = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+)
+
 
 def save(module: "ZooModule", folder: str | Path) -> Path:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
-    The files are written aside and then moved, so the folder never holds half a model.
+    The files are written aside and then moved, so the folder never holds half a model. Those of a model that
+    was there before go; other files stay.
 
     Raises:
         CheckpointError: The folder is a file.
@@ -27,14 +37,18 @@ def save(module: "ZooModule", folder: str | Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; a model is saved as a folder")
     module.build()
-    aside = folder.with_name(f".{folder.name}.part")
+    whole = Path(os.path.abspath(folder))  # "." has no name
+    aside = whole.with_name(f".{whole.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
         _write(module, aside)
         folder.mkdir(exist_ok=True)
-        for path in sorted(aside.iterdir()):
-            os.replace(path, folder / path.name)
+        written = {path.name for path in aside.iterdir()}
+        for old in [path for pattern in _OWN for path in folder.glob(pattern) if path.name not in written]:
+            old.unlink()
+        for name in sorted(written):
+            os.replace(aside / name, folder / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
@@ -60,3 +74,5 @@ def _write(module: "ZooModule", folder: Path) -> None:
     generation = {**ids, **module.generation_config}
     hub_config.write_json(generation, folder / "generation_config.json")
     weights.write(tensors, folder)
+    # safetensors makes files that no one else may read.
+    shutil.copymode(folder / hub_config.FILE, folder / weights.FILE)

@@ -1,6 +1,5 @@
 """Weights under the Hub's names, streamed from and to safetensors."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from zoo.errors import CheckpointError, did_you_mean
+from zoo.hub.config import read_json
 
 FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 
@@ -43,7 +43,10 @@ def files_of(folder: Path) -> list[Path]:
     index = folder / INDEX_FILE
     if not index.is_file():
         raise CheckpointError(f"{folder} holds no {FILE}", hint="pickled weights are not read")
-    names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no `weight_map`, so it names no file")
+    names = sorted(set(map(str, weight_map.values())))
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise CheckpointError(f"{index} names `{name}`, which is no file beside it")

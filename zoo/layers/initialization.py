@@ -3,12 +3,17 @@
 import torch
 from torch import nn
 
+from zoo.errors import SpecError
+
 
 @torch.no_grad()
 def initialize(module: nn.Module, std: float) -> None:
     """Draws fresh weights: matrices and embeddings from N(0, std²), biases zero, norms one.
 
     A part that starts otherwise says so in its `reset_parameters`.
+
+    Raises:
+        SpecError: A part has weights of its own and does not say how they start.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
@@ -17,6 +22,11 @@ def initialize(module: nn.Module, std: float) -> None:
                 nn.init.zeros_(part.bias)
         elif callable(reset := getattr(part, "reset_parameters", None)):
             reset()
+        elif own := [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+            raise SpecError(
+                f"{type(part).__name__} has `{own[0][0]}` and no `reset_parameters`, "
+                "so nothing gives it a fresh value"
+            )
 
 
 def materialize(module: nn.Module, device: torch.device | str | None = None) -> None:

@@ -21,6 +21,8 @@ def linear_cross_entropy(
     Every row must carry a label. Gradients are made chunk by chunk in the forward pass; no logits are kept.
     """
     given = hidden_ND, weight_VD, labels_N, bias_V
+    if not torch.is_grad_enabled():  # which the function below could not tell from its inputs
+        given = hidden_ND.detach(), weight_VD.detach(), labels_N, None if bias_V is None else bias_V.detach()
     total: Tensor = _LinearCrossEntropy.apply(*given)  # type: ignore[no-untyped-call]
     return total
 

@@ -28,7 +28,7 @@ class Mask:
         return replace(self, is_causal=True)
 
     def positions(self, input_ids: Tensor, num_past: int = 0) -> Tensor:
-        """Positions of these tokens, (batch or 1, tokens), after `num_past` others; padding does not count."""
+        """Positions (batch or 1, tokens) of tokens after `num_past` others; padding is not counted."""
         num_tokens = input_ids.shape[1]
         if self.padding_BS is None:
             return torch.arange(num_past, num_past + num_tokens, device=input_ids.device)[None]

@@ -108,6 +108,10 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, head_dim: int, rope_parameters: RopeParameters | None = None) -> None:
         super().__init__()
+        if head_dim % 2:
+            raise SpecError(
+                f"`head_dim` must be even, as rotations turn pairs of channels, got {head_dim}", at="head_dim"
+            )
         self.head_dim = head_dim
         self.rope_parameters = rope_parameters or RopeParameters()
 

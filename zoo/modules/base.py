@@ -17,7 +17,7 @@ from zoo.heads.base import Batch, Head, Metrics
 from zoo.hub import config as hub_config
 from zoo.hub import files, weights
 from zoo.layers import initialize, materialize
-from zoo.schedules import WarmupCosine
+from zoo.schedules import Constant, WarmupCosine
 from zoo.specs import BackboneSpec, HeadSpec, HubModel, ScheduleSpec, Shape, from_plain
 from zoo.tokenizer import Tokenizer
 from zoo.training import optimization
@@ -225,13 +225,13 @@ class ZooModule(L.LightningModule):
         """The recipe's optimizer and schedule, stepped every optimizer step."""
         optimizer = self.optimizer(optimization.parameter_groups(self))
         num_steps = self.trainer.estimated_stepping_batches
-        if num_steps == float("inf") or num_steps < 1:
+        if num_steps == float("inf") and not isinstance(self.lr_schedule, Constant):
             raise ZooError(
                 "a learning-rate schedule needs the length of the run",
                 at="trainer.max_steps",
                 hint="set trainer.max_steps or trainer.max_epochs, or lr_schedule: zoo.schedules.Constant",
             )
-        scheduler = LambdaLR(optimizer, lambda step: self.lr_schedule.factor((step + 1) / num_steps))
+        scheduler = LambdaLR(optimizer, lambda step: self.lr_schedule.factor((step + 1) / max(num_steps, 1)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(

@@ -78,7 +78,7 @@ class DecoderModule(ZooModule):
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         seed: int | None = None,
     ) -> Any:
         """Continues texts, or ids; what is not given is as generation_config.json says.
@@ -100,29 +100,25 @@ class DecoderModule(ZooModule):
             GenerationError: An empty prompt, or one too long for the model; no tokenizer for a text.
         """
         prompts = self._prompts(inputs, attention_mask)
-        saved = self.generation_config
-        sampled = bool(saved.get("do_sample"))
-        default_temperature = saved.get("temperature", 1.0) if sampled else 0.0
+        stop = [stop] if isinstance(stop, str) else stop
+        if "" in stop:
+            raise GenerationError("a text to stop at must not be empty")
         decoding = Decoding(
             max_new_tokens=self._room(prompts, max_new_tokens),
-            sampler=Sampler(
-                temperature=default_temperature if temperature is None else temperature,
-                top_k=saved.get("top_k") if top_k is None and sampled else top_k,
-                top_p=saved.get("top_p") if top_p is None and sampled else top_p,
-                seed=seed,
-            ),
+            sampler=self._sampler(temperature, top_k, top_p, seed),
             eos_token_ids=self._eos_token_ids(),
             should_stop=(lambda row, new: self._stop_at(prompts[row], new, stop) is not None)
             if stop
             else None,
         )
-        was_training = self.training
+        training = [part for part in self.modules() if part.training]
         self.eval()
         try:
             assert isinstance(self.spec, DecoderSpec)
             rows = decode(self._step, self.spec.num_hidden_layers, prompts, decoding, self.device)
         finally:
-            self.train(was_training)
+            for part in training:
+                part.training = True
         if isinstance(inputs, Tensor):
             return rows
         texts = [self._text(prompt, row, stop) for prompt, row in zip(prompts, rows, strict=True)]
@@ -133,8 +129,25 @@ class DecoderModule(ZooModule):
         logits_BV: Tensor = self.head(hidden_BTD[:, -1])
         return logits_BV
 
+    def _sampler(
+        self, temperature: float | None, top_k: int | None, top_p: float | None, seed: int | None
+    ) -> Sampler:
+        greedy: dict[str, Any] = {"temperature": 0.0}
+        saved = self.generation_config if self.generation_config.get("do_sample") else greedy
+        if temperature is None:
+            temperature = 1.0 if saved.get("temperature") is None else saved["temperature"]
+        # On the Hub, a top_k of 0 is none.
+        return Sampler(
+            temperature=temperature,
+            top_k=saved.get("top_k") or None if top_k is None else top_k,
+            top_p=saved.get("top_p") if top_p is None else top_p,
+            seed=seed,
+        )
+
     def _prompts(self, inputs: str | list[str] | Tensor, attention_mask: Tensor | None) -> list[list[int]]:
         if isinstance(inputs, Tensor):
+            if inputs.ndim != 2:
+                raise GenerationError(f"ids must be (batch, tokens), got the shape {tuple(inputs.shape)}")
             real = torch.ones_like(inputs) if attention_mask is None else attention_mask
             prompts = [ids[keep.bool()].tolist() for ids, keep in zip(inputs, real, strict=True)]
         elif self.tokenizer is None:
@@ -150,16 +163,16 @@ class DecoderModule(ZooModule):
 
     def _room(self, prompts: list[list[int]], max_new_tokens: int | None) -> int:
         limit, longest = self.spec.max_position_embeddings, max(map(len, prompts), default=0)
-        asked = max_new_tokens or self.generation_config.get("max_new_tokens")
-        if longest >= limit or longest + (asked or 0) > limit:
-            new = f" and {asked} new ones were asked for" if asked else ""
+        if longest >= limit or longest + (max_new_tokens or 0) > limit:
+            new = f" and {max_new_tokens} new ones were asked for" if max_new_tokens else ""
             raise GenerationError(
                 f"the model sees at most {limit} tokens; the prompt has {longest}{new}",
                 hint=f"shorten the prompt, or ask for at most {limit - longest} new tokens"
                 if longest < limit
                 else "shorten the prompt",
             )
-        return asked or min(DEFAULT_NEW_TOKENS, limit - longest)
+        default = self.generation_config.get("max_new_tokens") or DEFAULT_NEW_TOKENS
+        return min(default, limit - longest) if max_new_tokens is None else max_new_tokens
 
     def _eos_token_ids(self) -> frozenset[int]:
         ids = self.generation_config.get("eos_token_id", self.spec.eos_token_id)

@@ -3,7 +3,8 @@
 import functools
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -18,6 +19,22 @@ DEFAULT: OptimizerFactory = functools.partial(torch.optim.AdamW, lr=3e-4, betas=
 """AdamW, where a recipe names no optimizer. Loshchilov and Hutter, 2017: https://arxiv.org/abs/1711.05101"""
 
 
+@dataclass(frozen=True)
+class Absent:
+    """An optimizer that a checkpoint names and whose module is not imported; only training asks for it."""
+
+    described: dict[str, Any]
+
+    def __call__(self, parameters: Iterable[Any]) -> NoReturn:
+        """Refuses to be used.
+
+        Raises:
+            SpecError: Always.
+        """
+        path = self.described["class_path"]
+        raise SpecError(f"`{path}` is not imported, or is no optimizer")
+
+
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     """Matrices, which decay as the optimizer says, and norms and biases, which do not."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -29,6 +46,8 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
 
 def to_plain(factory: OptimizerFactory | None) -> dict[str, Any] | None:
     """The optimizer's class path and arguments, or None where the factory does not show them."""
+    if isinstance(factory, Absent):
+        return factory.described
     if not isinstance(factory, functools.partial):
         return None
     for part in (factory.func, *factory.args):
@@ -45,5 +64,5 @@ def from_plain(value: dict[str, Any]) -> OptimizerFactory:
     module, _, name = value["class_path"].rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     if not (isinstance(found, type) and issubclass(found, Optimizer)):
-        raise SpecError(f"`{value['class_path']}` is no optimizer", hint=f"import {module} first")
+        return Absent(value)
     return functools.partial(found, **value.get("init_args", {}))

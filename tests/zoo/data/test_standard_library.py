@@ -1,0 +1,69 @@
+"""The standard library's sources, by a small stand-in."""
+
+from pathlib import Path
+
+import pytest
+
+from zoo.data import StandardLibrary
+from zoo.errors import DataError
+
+LEFT_OUT = (
+    "test/test_os.py",
+    "json/tests/test_json.py",
+    "idlelib/idle_test/test_x.py",
+    "site-packages/numpy/core.py",
+    "dist-packages/apt.py",
+    "__pycache__/os.py",
+    "ensurepip/x.py",
+)
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "site-packages" / "python3"  # names above the library say nothing
+    for index in range(60):
+        path = folder / f"package{index % 5}" / f"module{index}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'"""Module {index}."""\n\n\ndef function_{index}():\n    return {index}\n')
+    for name in LEFT_OUT:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"left_out = {name!r}\n")
+    (folder / "test.py").write_text("# a module, no folder of tests\n")
+    (folder / "notes.txt").write_text("no code")
+    (folder / "empty.py").write_text("\n")
+    (folder / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nx = '\xfc'\n")
+    for index in range(3):
+        (folder / f"copy{index}.py").write_text("copies = 'of one file'\n")
+    monkeypatch.setattr("sysconfig.get_path", lambda name: {"stdlib": str(folder)}[name])
+    return folder
+
+
+def test_sources_are_read_without_tests_and_copies(library: Path) -> None:
+    training, held_out = StandardLibrary(validation_fraction=0.3).documents()
+    places = sorted(Path(document.place).relative_to(library).as_posix() for document in training + held_out)
+    modules = [f"package{index % 5}/module{index}.py" for index in range(60)]
+    assert places == sorted([*modules, "test.py", "copy0.py"])
+    assert not {document.text for document in training} & {document.text for document in held_out}
+    assert 8 <= len(held_out) <= 30
+
+
+def test_the_split_is_always_the_same(library: Path) -> None:
+    assert (
+        StandardLibrary(validation_fraction=0.3).documents()
+        == StandardLibrary(validation_fraction=0.3).documents()
+    )
+
+
+def test_rows_are_made_of_it(library: Path) -> None:
+    data = StandardLibrary(validation_fraction=0.3, vocab_size=300, sequence_length=32, batch_size=2)
+    data.setup("fit")
+    expected = sum(len(document.text.encode()) for document in data.documents()[1])
+    assert sum(int(batch["num_bytes"].sum()) for batch in data.val_dataloader()) == expected
+    assert next(iter(data.train_dataloader()))["input_ids"].shape == (2, 32)
+
+
+def test_a_python_without_its_sources_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    with pytest.raises(DataError) as caught:
+        StandardLibrary().documents()
+    assert str(caught.value) == f"{tmp_path} holds no sources of the standard library"

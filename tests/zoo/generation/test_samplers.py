@@ -1,0 +1,128 @@
+"""From logits to the next token."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from zoo.errors import GenerationError
+from zoo.generation import Sampler
+
+logits = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12, unique=True)
+
+
+def kept(sampler: Sampler, row: list[float]) -> set[int]:
+    cut = sampler.cut(torch.tensor([row]))
+    return set(cut[0].isfinite().nonzero().flatten().tolist())
+
+
+def draws(sampler: Sampler, logits_BV: Tensor, times: int) -> list[list[int]]:
+    return torch.stack([sampler(logits_BV) for _ in range(times)], -1).tolist()  # type: ignore[no-any-return]
+
+
+def test_temperature_zero_takes_the_likeliest_token() -> None:
+    rows = torch.randn(20, 9)
+    assert torch.equal(Sampler()(rows), rows.argmax(-1))
+    assert torch.equal(Sampler(top_k=1, temperature=5.0)(rows), rows.argmax(-1))
+    assert torch.equal(Sampler(top_p=1e-9, temperature=5.0)(rows), rows.argmax(-1))
+
+
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(row=logits, top_k=st.integers(1, 15))
+def test_top_k_keeps_the_k_likeliest(row: list[float], top_k: int) -> None:
+    ordered = sorted(range(len(row)), key=row.__getitem__, reverse=True)
+    assert kept(Sampler(top_k=top_k), row) == set(ordered[:top_k])
+
+
+@settings(deadline=None, max_examples=150, derandomize=True)
+@given(row=logits, top_p=st.floats(0.01, 1.0))
+def test_top_p_keeps_the_fewest_tokens_that_hold_p(row: list[float], top_p: float) -> None:
+    probabilities = torch.tensor(row, dtype=torch.float64).softmax(-1).tolist()
+    found = kept(Sampler(top_p=top_p), row)
+    likely = sorted(range(len(row)), key=row.__getitem__, reverse=True)
+    assert found == set(likely[: len(found)])
+    held = [probabilities[index] for index in likely[: len(found)]]
+    assert sum(held) >= top_p - 1e-5
+    assert sum(held[:-1]) < top_p + 1e-5
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(row=logits, top_k=st.integers(1, 6), top_p=st.floats(0.05, 0.95))
+def test_top_p_counts_what_top_k_left(row: list[float], top_k: int, top_p: float) -> None:
+    chosen = sorted(kept(Sampler(top_k=top_k), row))
+    inner = kept(Sampler(top_p=top_p), [row[index] for index in chosen])
+    assert kept(Sampler(top_k=top_k, top_p=top_p), row) == {chosen[index] for index in inner}
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(row=logits, seed=st.integers(0, 99), top_k=st.integers(1, 4))
+def test_only_what_is_kept_is_ever_drawn(row: list[float], seed: int, top_k: int) -> None:
+    sampler = Sampler(temperature=2.0, top_k=top_k, seed=seed)
+    drawn = draws(sampler, torch.tensor([row]), 20)
+    assert set(drawn[0]) <= kept(sampler, row)
+
+
+def test_draws_follow_the_softened_distribution() -> None:
+    row, times = torch.tensor([2.0, 1.0, 0.0, -1.0]), 4000
+    sampler = Sampler(temperature=1.5, seed=0)
+    counts = torch.bincount(torch.tensor(draws(sampler, row[None], times)[0]), minlength=4)
+    torch.testing.assert_close(counts / times, (row / 1.5).softmax(-1), rtol=0, atol=0.03)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(seed=st.integers(0, 2**31), others=st.integers(0, 4))
+def test_a_seed_makes_a_row_repeatable_whatever_else_is_in_the_batch(seed: int, others: int) -> None:
+    row = torch.linspace(-1, 1, 11)
+    alone = draws(Sampler(temperature=1.0, seed=seed), row[None], 12)[0]
+    for place in range(others + 1):
+        batch = torch.randn(others + 1, 11)
+        batch[place] = row
+        assert draws(Sampler(temperature=1.0, seed=seed), batch, 12)[place] == alone
+
+
+def test_another_seed_and_no_seed_draw_otherwise() -> None:
+    rows = torch.zeros(1, 1000)
+    first = draws(Sampler(temperature=1.0, seed=1), rows, 8)
+    assert draws(Sampler(temperature=1.0, seed=2), rows, 8) != first
+    assert draws(Sampler(temperature=1.0), rows, 8) != draws(Sampler(temperature=1.0), rows, 8)
+
+
+def test_draws_leave_torchs_own_generator_alone() -> None:
+    before = torch.get_rng_state()
+    draws(Sampler(temperature=1.0, seed=0), torch.zeros(3, 5), 4)
+    draws(Sampler(temperature=1.0), torch.zeros(3, 5), 4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-44, 1e-300, 1e9])
+def test_extreme_temperatures_still_draw(temperature: float) -> None:
+    rows = torch.tensor([[3.0, 40.0, -20.0], [1e4, -1e4, 0.0]])
+    drawn = Sampler(temperature=temperature, seed=0)(rows)
+    if temperature < 1:
+        assert drawn.tolist() == [1, 0]
+
+
+def test_logits_in_bfloat16_are_drawn_from_in_float32() -> None:
+    rows = torch.linspace(-1, 1, 300).bfloat16()[None]
+    expected = draws(Sampler(temperature=1.0, seed=0), rows.float(), 10)
+    assert draws(Sampler(temperature=1.0, seed=0), rows, 10) == expected
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"temperature": -0.1}, "`temperature` must not be negative, got -0.1"),
+        ({"temperature": float("nan")}, "`temperature` must not be negative, got nan"),
+        ({"top_k": 0}, "`top_k` must be at least 1, got 0"),
+        ({"top_k": -3}, "`top_k` must be at least 1, got -3"),
+        ({"top_p": 0.0}, "`top_p` must lie in (0, 1], got 0.0"),
+        ({"top_p": 1.5}, "`top_p` must lie in (0, 1], got 1.5"),
+    ],
+)
+def test_choices_that_cannot_be_followed_are_refused(choices: dict[str, Any], message: str) -> None:
+    with pytest.raises(GenerationError) as caught:
+        Sampler(**choices)
+    assert str(caught.value) == message
