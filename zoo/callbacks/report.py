@@ -45,7 +45,9 @@ class Report(Callback):
         self._started = 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock; refuses a sample that is too long before anything is trained."""
+        if isinstance(pl_module, DecoderModule):
+            pl_module.require_room([self.prompt], self.max_new_tokens)
         self._started = time.monotonic()
 
     @rank_zero_only

@@ -26,6 +26,11 @@ class Samples(Callback):
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuses continuations that are too long before anything is trained."""
+        if isinstance(pl_module, DecoderModule):
+            pl_module.require_room(self.prompts, self.max_new_tokens)
+
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Generates and logs."""

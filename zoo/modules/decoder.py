@@ -161,6 +161,14 @@ class DecoderModule(ZooModule):
                 raise GenerationError(f"prompt {index} is empty", hint="give at least one token to continue")
         return prompts
 
+    def require_room(self, texts: Sequence[str], max_new_tokens: int | None) -> None:
+        """Refuses now what `generate` would refuse later.
+
+        Raises:
+            GenerationError: The model is too short for these texts and so many new tokens.
+        """
+        self._room(self._prompts(list(texts), None), max_new_tokens)
+
     def _room(self, prompts: list[list[int]], max_new_tokens: int | None) -> int:
         limit, longest = self.spec.max_position_embeddings, max(map(len, prompts), default=0)
         if longest >= limit or longest + (max_new_tokens or 0) > limit:

@@ -12,8 +12,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import zoo
-from zoo.callbacks import Checkpoint, GradNorm, Progress, Throughput
-from zoo.callbacks.report import Report
+from zoo.callbacks import Checkpoint, GradNorm, Progress, Report, Samples, Throughput
+from zoo.errors import GenerationError
 
 Command = Callable[..., Any]
 
@@ -85,6 +85,19 @@ def test_the_report_puts_the_model_beside_the_baselines_of_its_own_data(
     assert "what it writes" in shown
     (generate,) = re.findall(r"zoo generate (\S+) 'the ' --temperature 0.7", shown)
     assert (Path.cwd() / generate).is_file()
+
+
+@pytest.mark.parametrize(
+    "callback", [Report("the ", max_new_tokens=64), Samples(["the "], max_new_tokens=64)]
+)
+def test_a_sample_that_is_too_long_is_refused_before_anything_is_trained(
+    callback: L.Callback, data: Any, tmp_path: Path
+) -> None:
+    module = tiny_module()
+    trainer = quiet_trainer(tmp_path, max_steps=1, logger=False, callbacks=[callback])
+    with pytest.raises(GenerationError, match=r"sees at most 64 tokens; the prompt has \d and 64 new ones"):
+        trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 0
 
 
 def test_steps_that_no_validation_followed_are_kept(data: Any, tmp_path: Path) -> None:
