@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, get_args, get_type_hints
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zoo.heads.base import Head
 
 Shape = Literal["encoder", "decoder", "encoder-decoder"]
+Pooling = Literal["first", "last", "eos"]
 S = TypeVar("S")
 
 
@@ -116,6 +117,13 @@ class HubHead:
     """Hub name to name in the head, with `{}` for what both share; read in both directions."""
     bias: bool = False
     """Whether the head's projection has a bias."""
+    transform: "Callable[[Any], nn.Module] | None" = None
+    """Makes, from the backbone's spec, what stands between the hidden states and the projection."""
+    pooling: Pooling | None = None
+    """Whose hidden state stands for a text: its first token's, its last one's, or its last end-of-text's.
+
+    None: the first in an encoder, else the last.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +150,11 @@ class BackboneSpec(Spec, ABC):
     heads: ClassVar[Mapping[str, HubHead]] = {}
     """How the family's heads stand on the Hub, by the head's class name."""
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Old keys of config.json to today's."""
+    """Keys of config.json to fields, where they differ; read in both directions, of several the first."""
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Tensors that files may repeat or leave out to those that hold the same; both by their Hub names."""
+    inputs: ClassVar[frozenset[str]] = frozenset()
+    """What of a batch the backbone takes besides ids and mask, where it is there: `token_type_ids`."""
     ignored: ClassVar[frozenset[str]] = frozenset()
     """Keys of config.json that say nothing about the numbers."""
     tiny: ClassVar[Mapping[str, Any]] = {}
@@ -152,9 +164,15 @@ class BackboneSpec(Spec, ABC):
     def build(self) -> "nn.Module":
         """The backbone: token ids in, hidden states out."""
 
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that config.json's keys speak of."""
+        return {cls.renamed.get(key, key): value for key, value in config.items()}
+
     def to_hub(self) -> dict[str, Any]:
         """The spec as keys of config.json."""
-        return {item.name: plain(getattr(self, item.name)) for item in fields(self)}
+        keys = {field: key for key, field in reversed(self.renamed.items())}
+        return {keys.get(item.name, item.name): plain(getattr(self, item.name)) for item in fields(self)}
 
     def hub_head(self, name: str) -> HubHead:
         """How the head of this class name stands on the Hub; a head unknown there keeps its own names."""
@@ -180,7 +198,14 @@ class DecoderSpec(BackboneSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoderSpec(BackboneSpec):
-    """A family that reads one text and writes another."""
+    """A family that reads one text and writes another.
+
+    Its backbone has `encode(input_ids, mask)`, which gives the hidden states that
+    `decode(decoder_input_ids, mask, memory, memory_mask, cache)` looks at.
+    """
+
+    decoder_start_token_id: int | None = None
+    """What stands before the first token that is written; None: as `pad_token_id`."""
 
     shape: ClassVar[Shape] = "encoder-decoder"
 
@@ -191,13 +216,36 @@ class HeadSpec(Spec, ABC):
 
     shapes: ClassVar[tuple[Shape, ...]] = ()
     """The shapes of backbone that the head fits."""
+    task: ClassVar[str] = ""
+    """The Hub's word for what it does, by which data knows whether its batches serve: `fill-mask`."""
 
     @abstractmethod
     def build(self, backbone: BackboneSpec) -> "Head":
         """The head for a backbone of these sizes."""
 
-    def require_fit(self, backbone: BackboneSpec) -> None:
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> Self:
+        """The head that a config.json describes."""
+        return cls()
+
+    def to_hub(self) -> dict[str, Any]:
+        """What config.json says of the head."""
+        return {}
+
+    def with_labels(self, labels: Sequence[str]) -> Self:
+        """The same head with the labels that the data names; of a head without labels, itself.
+
+        Raises:
+            SpecError: It has others.
+        """
+        return self
+
+    def require_fit(self, backbone: BackboneSpec, at: str = "model.head") -> None:
         """Refuses a backbone of another shape.
+
+        Args:
+            backbone: It must have a shape that the head fits.
+            at: Where the recipe names the head.
 
         Raises:
             SpecError: It names the heads that fit.
@@ -212,7 +260,7 @@ class HeadSpec(Spec, ABC):
         raise SpecError(
             f"the head {registry.path_of(type(self))} does not fit {registry.path_of(type(backbone))}, "
             f"which is a {backbone.shape}",
-            at="model.head",
+            at=at,
             hint=f"heads that fit: {', '.join(fitting) or 'none'}",
         )
 

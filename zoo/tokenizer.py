@@ -109,6 +109,16 @@ class Tokenizer:
         encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=special)
         return [encoding.ids for encoding in encodings]
 
+    def batch(self, texts: Sequence[str | tuple[str, str]], *, max_length: int | None = None) -> dict[str, Any]:
+        """TEMPORARY."""
+        import torch
+        rows = self.encode_batch(texts)
+        rows = [row[:max_length] for row in rows]
+        width = max(map(len, rows))
+        pad = self.special_id("pad_token") or 0
+        return {"input_ids": torch.tensor([row + [pad] * (width - len(row)) for row in rows]),
+                "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])}
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of ids."""
         text: str = self.backend.decode(list(ids), skip_special_tokens=skip_special)
@@ -137,3 +147,17 @@ def train_byte_level_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         "clean_up_tokenization_spaces": False,
     }
     return Tokenizer(backend, config)
+
+
+def train(kind: str, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """TEMPORARY."""
+    if kind == "bpe":
+        return train_byte_level_bpe(texts, vocab_size)
+    from tokenizers import normalizers, processors
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False)
+    backend.train_from_iterator(texts, trainer, length=len(texts))
+    backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return Tokenizer(backend, {"pad_token": "[PAD]", "mask_token": "[MASK]", "sep_token": "[SEP]", "cls_token": "[CLS]", "unk_token": "[UNK]"})

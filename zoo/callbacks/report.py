@@ -15,7 +15,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from zoo.data.text import Text
-from zoo.modules.decoder import DecoderModule
+from zoo.modules.generating import GeneratingModule
 
 
 class Report(Callback):
@@ -46,7 +46,7 @@ class Report(Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock; refuses a sample that is too long before anything is trained."""
-        if isinstance(pl_module, DecoderModule):
+        if isinstance(pl_module, GeneratingModule):
             pl_module.require_room([self.prompt], self.max_new_tokens)
         self._started = time.monotonic()
 
@@ -62,7 +62,7 @@ class Report(Callback):
         )
         if (table := self._comparison(trainer)) is not None:
             console.print(table)
-        if isinstance(pl_module, DecoderModule):
+        if isinstance(pl_module, GeneratingModule):
             console.print(self._sample(pl_module))
         self._pointers(trainer, console)
 
@@ -78,7 +78,7 @@ class Report(Callback):
             table.add_row(name, f"{bits:.3f}", style="bold" if name == "this model" else None)
         return table
 
-    def _sample(self, module: DecoderModule) -> Panel:
+    def _sample(self, module: GeneratingModule) -> Panel:
         text = module.generate(
             self.prompt,
             max_new_tokens=self.max_new_tokens,

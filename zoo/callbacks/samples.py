@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from zoo.modules.decoder import DecoderModule
+from zoo.modules.generating import GeneratingModule
 
 
 class Samples(Callback):
@@ -28,13 +28,13 @@ class Samples(Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuses continuations that are too long before anything is trained."""
-        if isinstance(pl_module, DecoderModule):
+        if isinstance(pl_module, GeneratingModule):
             pl_module.require_room(self.prompts, self.max_new_tokens)
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Generates and logs."""
-        if trainer.sanity_checking or not isinstance(pl_module, DecoderModule):
+        if trainer.sanity_checking or not isinstance(pl_module, GeneratingModule):
             return
         texts = pl_module.generate(
             self.prompts, max_new_tokens=self.max_new_tokens, temperature=self.temperature, seed=0

@@ -9,7 +9,7 @@ from rich.table import Table
 from torch import nn
 
 from zoo.cli import training
-from zoo.data.text import Text
+from zoo.data.base import ZooData
 from zoo.errors import RecipeError
 from zoo.modules.base import ZooModule
 
@@ -25,14 +25,14 @@ class CheckCLI(training.ZooCLI):
         """Prints sizes in place of training."""
         if not isinstance(model, ZooModule):
             return
-        spec = model.spec
         data = kwargs.get("datamodule")
-        if isinstance(data, Text):
-            data.require_fit(spec, brings_tokenizer=model.brings_tokenizer)
+        if isinstance(data, ZooData):
+            data.require_fit(model)
         with torch.device("meta"):
-            backbone, head = spec.build(), model.head_spec.build(spec)
-        head.tie(backbone)
-        _print_sizes(backbone, head)
+            backbone, heads = model.networks()
+        for head in heads.values():
+            head.tie(backbone)
+        _print_sizes(backbone, heads)
 
 
 def run(verb: str, arguments: list[str]) -> None:
@@ -49,12 +49,12 @@ def run(verb: str, arguments: list[str]) -> None:
     training.run("fit", ["--config", *arguments], CheckCLI)
 
 
-def _print_sizes(backbone: nn.Module, head: nn.Module) -> None:
+def _print_sizes(backbone: nn.Module, heads: nn.ModuleDict) -> None:
     own = {id(parameter) for parameter in backbone.parameters()}
-    sizes = {
-        "backbone": sum(parameter.numel() for parameter in backbone.parameters()),
-        "head": sum(parameter.numel() for parameter in head.parameters() if id(parameter) not in own),
-    }
+    sizes = {"backbone": sum(parameter.numel() for parameter in backbone.parameters())}
+    for name, head in heads.items():
+        title = name if len(heads) == 1 else f"head {name}"
+        sizes[title] = sum(parameter.numel() for parameter in head.parameters() if id(parameter) not in own)
     total = sum(sizes.values())
     table = Table(title="The recipe holds.", title_justify="left", title_style="bold")
     table.add_column("part")

@@ -20,9 +20,10 @@ def run(verb: str, arguments: list[str]) -> None:
     choices = vars(parser.parse_args(arguments))
 
     import zoo
-    from zoo.modules.decoder import DecoderModule
+    from zoo.modules.generating import GeneratingModule
 
     model, prompt = zoo.load(choices.pop("model")), choices.pop("prompt")
-    if not isinstance(model, DecoderModule):
-        raise GenerationError(f"a {model.shape} does not generate text")
-    print(prompt + model.generate(prompt, **choices))
+    if not isinstance(model, GeneratingModule):
+        raise GenerationError(f"an {model.shape} writes no text", hint="zoo predict asks its head")
+    text = model.generate(prompt, **choices)
+    print(prompt + text if model.shape == "decoder" else text)

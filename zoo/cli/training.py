@@ -97,7 +97,7 @@ class ZooCLI(LightningCLI):
 
 def _require_same_tensors(model: ZooModule, saved: Mapping[str, torch.Tensor], path: Path) -> None:
     with torch.device("meta"):
-        parts = {"backbone": model.spec.build(), "head": model.head_spec.build(model.spec)}
+        parts = dict(zip(("backbone", "heads"), model.networks(), strict=True))
     built = {
         f"{part}.{name}": list(tensor.shape)
         for part, module in parts.items()

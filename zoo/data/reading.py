@@ -1,4 +1,4 @@
-"""Texts from files: each a document, with its place for error messages."""
+"""Rows of texts from files and from the Hub, each with its place for error messages."""
 
 import csv
 import gzip
@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,14 @@ class Document:
     """File, or file and line."""
 
 
+@dataclass(frozen=True)
+class Row:
+    """Values by column, and where they were found."""
+
+    values: Mapping[str, str]
+    place: str
+
+
 def read(source: str, column: str) -> list[Document]:
     """The documents of a file, of every file of a folder, or of a data set on the Hub.
 
@@ -34,29 +42,42 @@ def read(source: str, column: str) -> list[Document]:
     Raises:
         DataError: Nothing is there, or a row cannot be read; it names file and line.
     """
+    return [Document(row.values[column], row.place) for row in read_rows(source, [column])]
+
+
+def read_rows(source: str, columns: Sequence[str]) -> list[Row]:
+    """The rows of a file, of every file of a folder, or of a data set on the Hub.
+
+    Args:
+        source: A path, or `owner/name[:split]`.
+        columns: What is read of a row; a row without text in the first is left out.
+
+    Raises:
+        DataError: Nothing is there, or a row cannot be read; it names file and line.
+    """
     path = Path(source)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
-        documents = [document for file in files for document in _read_file(file, column)]
-        if not documents:
+        rows = [row for file in files for row in _read_file(file, columns)]
+        if not rows:
             raise DataError(f"the folder {path} holds no text", hint=f"read are: {', '.join(SUFFIXES)}")
-        return documents
+        return rows
     if path.is_file():
-        documents = list(_read_file(path, column))
-        if not documents:
+        rows = list(_read_file(path, columns))
+        if not rows:
             raise DataError(f"{path} is empty")
-        return documents
+        return rows
     if path.suffix or source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise DataError(f"no file or folder `{source}`", hint="give a path, or a data set's `owner/name`")
-    return _read_hub(source, column)
+    return _read_hub(source, columns)
 
 
-def _read_file(path: Path, column: str) -> Iterator[Document]:
+def _read_file(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     if path.name.endswith((".jsonl", ".jsonl.gz", ".json.gz")):
-        return _read_jsonl(path, column)
+        return _read_jsonl(path, columns)
     if path.suffix == ".csv":
-        return _read_csv(path, column)
-    return _read_text(path)
+        return _read_csv(path, columns)
+    return _read_text(path, columns)
 
 
 def _content(path: Path) -> str:
@@ -70,13 +91,15 @@ def _content(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _read_text(path: Path) -> Iterator[Document]:
+def _read_text(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    if len(columns) > 1:
+        raise DataError(f"{path} is one text, it has no `{columns[1]}`", hint="give jsonl or csv")
     text = _content(path)
     if text.strip():
-        yield Document(text, str(path))
+        yield Row({columns[0]: text}, str(path))
 
 
-def _read_jsonl(path: Path, column: str) -> Iterator[Document]:
+def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     for number, line in enumerate(_content(path).split("\n"), 1):  # texts may hold other breaks
         if not line.strip():
             continue
@@ -87,10 +110,10 @@ def _read_jsonl(path: Path, column: str) -> Iterator[Document]:
             raise DataError(f"a line is no JSON: {error}", source=place) from error
         if not isinstance(row, dict):
             raise DataError(f"a line is no JSON object but {type(row).__name__}", source=place)
-        yield from _document(row, column, place)
+        yield from _row(row, columns, place)
 
 
-def _read_csv(path: Path, column: str) -> Iterator[Document]:
+def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     rows = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
     limit = csv.field_size_limit(sys.maxsize)  # a field may be a book
     try:
@@ -101,28 +124,35 @@ def _read_csv(path: Path, column: str) -> Iterator[Document]:
                 continue
             if len(row) != len(header):
                 raise DataError(f"a row has {len(row)} fields, the header {len(header)}", source=place)
-            yield from _document(dict(zip(header, row, strict=True)), column, place)
+            yield from _row(dict(zip(header, row, strict=True)), columns, place)
     except csv.Error as error:
         raise DataError(f"a row is no CSV: {error}", source=f"{path}:{rows.line_num}") from error
     finally:
         csv.field_size_limit(limit)
 
 
-def _document(row: dict[str, object], column: str, place: str) -> Iterator[Document]:
+def _row(row: Mapping[str, object], columns: Sequence[str], place: str) -> Iterator[Row]:
+    values = {column: _value(row, column, place, column != columns[0]) for column in columns}
+    if values[columns[0]].strip():
+        yield Row(values, place)
+
+
+def _value(row: Mapping[str, object], column: str, place: str, may_be_number: bool) -> str:
     if column not in row:
         raise DataError(f"a row has no `{column}`", source=place, hint=did_you_mean(column, row))
-    text = row[column]
-    if not isinstance(text, str):
-        raise DataError(f"`{column}` must be a text, got {type(text).__name__}", source=place)
+    value = row[column]
+    if may_be_number and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise DataError(f"`{column}` must be a text, got {type(value).__name__}", source=place)
     try:
-        text.encode()
+        value.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"`{column}` holds half a character: {text[error.start]!r}", source=place) from error
-    if text.strip():
-        yield Document(text, place)
+        raise DataError(f"`{column}` holds half a character: {value[error.start]!r}", source=place) from error
+    return value
 
 
-def _read_hub(source: str, column: str) -> list[Document]:
+def _read_hub(source: str, columns: Sequence[str]) -> list[Row]:
     import datasets  # takes seconds to import, and local files do without
 
     name, _, split = source.partition(":")
@@ -131,11 +161,9 @@ def _read_hub(source: str, column: str) -> list[Document]:
     except Exception as error:  # datasets raises many kinds for what is not to be had
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"the data set `{source}` cannot be had: {reason}") from error
-    documents = [
-        document
-        for number, row in enumerate(rows)
-        for document in _document(row, column, f"{source} row {number}")
+    kept = [
+        kept for number, row in enumerate(rows) for kept in _row(row, columns, f"{source} row {number}")
     ]
-    if not documents:
+    if not kept:
         raise DataError(f"the data set `{source}` holds no text")
-    return documents
+    return kept

@@ -1,13 +1,21 @@
 """The Python standard library's own sources, as they lie on the user's machine."""
 
+import ast
 import sysconfig
+from collections import Counter, defaultdict
 from pathlib import Path
 
+from zoo.data.base import TokenizerKind
 from zoo.data.reading import Document
-from zoo.data.text import Text, split
+from zoo.data.splitting import apart, split
+from zoo.data.text import Text
+from zoo.data.text_classification import Example, TextClassification
+from zoo.data.text_pairs import Pair, TextPairs
 from zoo.errors import DataError
 
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "ensurepip"}
+
+NUM_PACKAGES, LEAST_FILES = 20, 4
 
 
 class StandardLibrary(Text):
@@ -15,8 +23,10 @@ class StandardLibrary(Text):
 
     Args:
         validation_fraction: Share of the files that is held out.
-        vocab_size: Of the byte-level BPE that is trained where the model brings no tokenizer.
+        tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
+        vocab_size: Of the tokenizer that is trained.
         sequence_length: Tokens of a row.
+        mask_fraction: Share of tokens that a masked language model is asked for.
         batch_size: Rows of a batch.
         seed: Of the order in which rows are drawn.
         num_workers: Processes that make batches.
@@ -25,8 +35,10 @@ class StandardLibrary(Text):
     def __init__(
         self,
         validation_fraction: float = 0.05,
+        tokenizer: TokenizerKind = "bpe",
         vocab_size: int = 8192,
         sequence_length: int = 256,
+        mask_fraction: float = 0.15,
         batch_size: int = 16,
         seed: int = 0,
         num_workers: int = 0,
@@ -34,8 +46,10 @@ class StandardLibrary(Text):
         super().__init__(
             source=sysconfig.get_path("stdlib"),
             validation_fraction=validation_fraction,
+            tokenizer=tokenizer,
             vocab_size=vocab_size,
             sequence_length=sequence_length,
+            mask_fraction=mask_fraction,
             batch_size=batch_size,
             seed=seed,
             num_workers=num_workers,
@@ -46,6 +60,136 @@ class StandardLibrary(Text):
         if self._parts is None:
             self._parts = split(_sources(Path(self.source)), self.validation_fraction)
         return self._parts
+
+
+class StandardLibraryFunctions(TextClassification):
+    """Functions of the standard library, each labelled with the top-level package that it comes from.
+
+    The packages are the 20 with the most functions among those of at least 4 files. Files are wholly on one
+    side of the split.
+
+    Args:
+        validation_fraction: Share of each package's files that is held out.
+        tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
+        vocab_size: Of the tokenizer that is trained.
+        max_length: Tokens of a function; what is longer is cut.
+        batch_size: Functions of a batch.
+        seed: Of the order in which functions are drawn.
+        num_workers: Processes that make batches.
+    """
+
+    def __init__(
+        self,
+        validation_fraction: float = 0.2,
+        tokenizer: TokenizerKind = "wordpiece",
+        vocab_size: int = 8192,
+        max_length: int = 128,
+        batch_size: int = 32,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            source=sysconfig.get_path("stdlib"),
+            validation_fraction=validation_fraction,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            max_length=max_length,
+            batch_size=batch_size,
+            seed=seed,
+            num_workers=num_workers,
+        )
+
+    def read(self) -> tuple[list[Example], list[Example]]:
+        """The functions of the commonest packages."""
+        by_package: defaultdict[str, list[list[Example]]] = defaultdict(list)
+        for document in _sources(Path(self.source)):
+            package = Path(document.place).relative_to(self.source).parts
+            if len(package) > 1 and (found := _functions(document, package[0])):
+                by_package[package[0]].append(found)
+        sizes = Counter(
+            {
+                package: sum(map(len, files))
+                for package, files in by_package.items()
+                if len(files) >= LEAST_FILES
+            }
+        )
+        training: list[Example] = []
+        held_out: list[Example] = []
+        for package, _ in sizes.most_common(NUM_PACKAGES):
+            sides = apart(by_package[package], lambda file: file[0].text, self.validation_fraction)
+            for side, part in zip(sides, (training, held_out), strict=True):
+                part += [example for file in side for example in file]
+        return training, held_out
+
+
+class StandardLibraryLines(TextPairs):
+    """Lines of the standard library without their spaces, to be written as they were.
+
+    Files are wholly on one side of the split; a line that stands on both sides is left out of the held-out
+    ones.
+
+    Args:
+        validation_fraction: Share of the files that is held out.
+        tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
+        vocab_size: Of the tokenizer that is trained.
+        max_length: Tokens of a line.
+        max_characters: Longer lines are left out.
+        max_held_out: So many lines are held out at most.
+        batch_size: Lines of a batch.
+        seed: Of the order in which lines are drawn.
+        num_workers: Processes that make batches.
+    """
+
+    def __init__(
+        self,
+        validation_fraction: float = 0.05,
+        tokenizer: TokenizerKind = "bpe",
+        vocab_size: int = 512,
+        max_length: int = 96,
+        max_characters: int = 64,
+        max_held_out: int = 1000,
+        batch_size: int = 32,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            source=sysconfig.get_path("stdlib"),
+            validation_fraction=validation_fraction,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            max_length=max_length,
+            batch_size=batch_size,
+            seed=seed,
+            num_workers=num_workers,
+        )
+        self.max_characters, self.max_held_out = max_characters, max_held_out
+
+    def read(self) -> tuple[list[Pair], list[Pair]]:
+        """The lines that have a space within, each once."""
+        parts = split(_sources(Path(self.source)), self.validation_fraction)
+        training, held_out = (self._lines(part) for part in parts)
+        seen = {pair.input for pair in training}
+        unseen = [pair for pair in held_out if pair.input not in seen]
+        return training, unseen[:: max(1, len(unseen) // self.max_held_out)][: self.max_held_out]
+
+    def _lines(self, documents: list[Document]) -> list[Pair]:
+        lines = {line.strip() for document in documents for line in document.text.splitlines()}
+        fitting = sorted(line for line in lines if " " in line and len(line) <= self.max_characters)
+        return [Pair(line.replace(" ", ""), line) for line in fitting if line.isascii()]
+
+
+def _functions(document: Document, package: str) -> list[Example]:
+    try:
+        tree = ast.parse(document.text)
+    except SyntaxError:  # a few files are wrong on purpose
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_source_segment(document.text, node)
+            if text is not None:
+                found.append(Example(text, package, f"{document.place}:{node.lineno}"))
+    return found
 
 
 def _sources(library: Path) -> list[Document]:

@@ -1,5 +1,8 @@
 """Keys and values of the tokens that a decoder has seen, in memory taken once."""
 
+from collections import defaultdict
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,6 +15,7 @@ class LayerCache:
         self.length = 0
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
+        self._memory: tuple[Tensor, Tensor] | None = None
 
     def update(self, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
         """Adds the keys and values of new tokens; returns those of all tokens."""
@@ -26,17 +30,23 @@ class LayerCache:
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
+    def memory(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Keys and values of a text that does not change, made the first time."""
+        if self._memory is None:
+            self._memory = make()
+        return self._memory
+
 
 class Cache:
-    """What a decoder remembers, layer by layer."""
+    """What a decoder remembers, layer by layer; a layer's part is made when it is first asked for."""
 
-    def __init__(self, num_layers: int, max_tokens: int) -> None:
-        self._layers = [LayerCache(max_tokens) for _ in range(num_layers)]
+    def __init__(self, max_tokens: int) -> None:
+        self._layers: defaultdict[int, LayerCache] = defaultdict(lambda: LayerCache(max_tokens))
 
     @property
     def length(self) -> int:
         """Tokens that every layer has seen."""
-        return self._layers[-1].length
+        return min((layer.length for layer in self._layers.values()), default=0)
 
     def layer(self, index: int) -> LayerCache:
         """One layer's part."""

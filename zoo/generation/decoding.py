@@ -33,13 +33,12 @@ class Decoding:
 
 @torch.inference_mode()
 def decode(
-    step: Step, num_layers: int, prompts: list[list[int]], decoding: Decoding, device: torch.device
+    step: Step, prompts: list[list[int]], decoding: Decoding, device: torch.device
 ) -> list[list[int]]:
     """Continues each prompt; a batch of prompts gives what each alone would.
 
     Args:
         step: The model.
-        num_layers: Layers to remember.
         prompts: Token ids, none empty; they are padded on the left.
         decoding: When to stop, and how to choose.
         device: Where the model is.
@@ -55,7 +54,7 @@ def decode(
         [[False] * (longest - len(prompt)) + [True] * len(prompt) for prompt in prompts], device=device
     )
     is_padded = not bool(real_BT.all())
-    cache = Cache(num_layers, longest + decoding.max_new_tokens)
+    cache = Cache(longest + decoding.max_new_tokens)
     rows: list[list[int]] = [[] for _ in prompts]
     open_rows = set(range(len(prompts)))
     for _ in range(decoding.max_new_tokens):

@@ -1,10 +1,13 @@
 """What every head provides."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
+
+from zoo.tokenizer import Tokenizer
 
 Batch = dict[str, Any]
 """What data hands to a module: tensors under the Hub's words, `input_ids` and `labels` among them."""
@@ -16,6 +19,10 @@ class Loss:
 
     total: Tensor
     num_labels: Tensor | int
+    labels: Tensor | None = None
+    """Where a metric compares: what carried a label, flat."""
+    predicted: Tensor | None = None
+    """Beside each of `labels`, what the head holds likeliest."""
 
     @property
     def mean(self) -> Tensor:
@@ -44,11 +51,14 @@ class Metrics(nn.Module, ABC):
 
 
 class Head(nn.Module, ABC):
-    """Hidden states to logits, loss and metrics. The loss owns the projection."""
+    """Hidden states to logits, loss, metrics and predictions. The loss owns the projection."""
+
+    generates: ClassVar[bool] = False
+    """Whether its predictions are written token by token."""
 
     @abstractmethod
-    def forward(self, hidden_BTD: Tensor) -> Tensor:
-        """Logits of hidden states (batch, tokens, hidden_size)."""
+    def forward(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
+        """Logits of a batch, from its hidden states (batch, tokens, hidden_size)."""
 
     @abstractmethod
     def loss(self, hidden_BTD: Tensor, batch: Batch) -> Loss:
@@ -58,10 +68,17 @@ class Head(nn.Module, ABC):
     def metrics(self) -> Metrics:
         """Fresh measures for an evaluation."""
 
+    def predict(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> list[Any]:
+        """What the head says of each text, as plain values; one that generates says nothing here."""
+        raise NotImplementedError
+
     def tie(self, backbone: nn.Module) -> None:
         """Shares weights with the backbone, where the spec says so. Called again after materialising."""
+        for mine, theirs in self.tied.items():
+            owner, _, name = mine.rpartition(".")
+            setattr(self.get_submodule(owner), name, backbone.get_parameter(theirs))
 
     @property
-    def tied(self) -> frozenset[str]:
-        """Names of parameters that belong to the backbone, and are not saved with the head."""
-        return frozenset()
+    def tied(self) -> Mapping[str, str]:
+        """Parameters that belong to the backbone, by their names here and there."""
+        return {}

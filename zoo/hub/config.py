@@ -6,7 +6,7 @@ from typing import Any
 
 from zoo import registry
 from zoo.errors import CheckpointError, SpecError, UnknownNameError
-from zoo.specs import BackboneSpec, make
+from zoo.specs import BackboneSpec, HeadSpec, make
 
 FILE = "config.json"
 
@@ -48,7 +48,7 @@ def spec_of(config: dict[str, Any], source: str) -> BackboneSpec:
     ignored = _SILENT | family.ignored
     kept = {key: value for key, value in _modernised(config).items() if key not in ignored}
     try:
-        return make(family, {family.renamed.get(key, key): value for key, value in kept.items()})
+        return make(family, family.of_config(kept))
     except (SpecError, UnknownNameError) as error:
         error.source = source
         raise
@@ -69,13 +69,15 @@ def _modernised(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "rope_parameters": rope}
 
 
-def config_of(spec: BackboneSpec, architecture: str, dtype: str) -> dict[str, Any]:
+def config_of(spec: BackboneSpec, head: HeadSpec, dtype: str) -> dict[str, Any]:
     """The config.json of a spec under one head."""
     return {
-        "architectures": [architecture],
+        "architectures": [spec.hub_head(type(head).__name__).architecture],
         "dtype": dtype,
         "model_type": registry.model_type_of(type(spec)),
+        **({"is_encoder_decoder": True} if spec.shape == "encoder-decoder" else {}),
         **spec.to_hub(),
+        **head.to_hub(),
     }
 
 

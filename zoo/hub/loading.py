@@ -68,7 +68,7 @@ def _load_hub(
                 f"{folder} was saved as {architecture}, which is no head that the zoo knows for this family",
                 hint=f"give one: head=zoo.heads.{next(iter(spec.heads), '…')}()",
             )
-        head = registry.attribute("zoo.heads", named[0])()
+        head = registry.attribute("zoo.heads", named[0]).of_config(config)
     loaded: ZooModule = entry.load()(backbone=HubModel(str(folder)), head=head)
     loaded.build(dtype or weights.dtype_of(folder), device)
     return loaded

@@ -19,30 +19,39 @@ _OWN = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "generation_config.json",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
 )
+_GENERATION_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
-def save(module: "ZooModule", folder: str | Path) -> Path:
-    """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
+def save(module: "ZooModule", folder: str | Path, head: str | None = None) -> Path:
+    """Writes config.json, model.safetensors, the tokenizer's files and, of what writes, generation_config.json.
 
     The files are written aside and then moved, so the folder never holds half a model. Those of a model that
     was there before go; other files stay.
 
+    Args:
+        module: What is saved.
+        folder: Where.
+        head: The name of the one that is saved, where there are several.
+
     Raises:
         CheckpointError: The folder is a file.
+        ZooError: Which of several heads was not said.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; a model is saved as a folder")
+    name = module.head_name(head)
     module.build()
     whole = Path(os.path.abspath(folder))  # "." has no name
     aside = whole.with_name(f".{whole.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        _write(module, aside)
+        _write(module, name, aside)
         folder.mkdir(exist_ok=True)
         written = {path.name for path in aside.iterdir()}
         for old in [path for pattern in _OWN for path in folder.glob(pattern) if path.name not in written]:
@@ -54,25 +63,21 @@ def save(module: "ZooModule", folder: str | Path) -> Path:
     return folder
 
 
-def _write(module: "ZooModule", folder: Path) -> None:
-    spec = module.spec
-    hub_head = spec.hub_head(type(module.head_spec).__name__)
-    tensors = module.hub_tensors()
+def _write(module: "ZooModule", head: str, folder: Path) -> None:
+    tensors = module.hub_tensors(head)
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
-    config = hub_config.config_of(spec, hub_head.architecture, str(dtype).removeprefix("torch."))
+    config = hub_config.config_of(
+        module.spec, module.head_specs[head], str(dtype).removeprefix("torch.")
+    )
     if module.tokenizer is not None:
         module.tokenizer.save(folder)
         for name in ("bos_token", "eos_token", "pad_token"):
             if config.get(f"{name}_id") is None:
                 config[f"{name}_id"] = module.tokenizer.special_id(name)
     hub_config.write_json(config, folder / hub_config.FILE)
-    ids = {
-        key: config[key]
-        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
-        if config[key] is not None
-    }
-    generation = {**ids, **module.generation_config}
-    hub_config.write_json(generation, folder / "generation_config.json")
+    if module.head(head).generates:
+        ids = {key: config[key] for key in _GENERATION_IDS if config.get(key) is not None}
+        hub_config.write_json({**ids, **module.generation_config}, folder / "generation_config.json")
     weights.write(tensors, folder)
     # safetensors makes files that no one else may read.
     shutil.copymode(folder / hub_config.FILE, folder / weights.FILE)

@@ -1,7 +1,7 @@
 """Weights under the Hub's names, streamed from and to safetensors."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -16,6 +16,9 @@ FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 
 # A file's mapped pages count as the process's memory until it is closed; reopening bounds them.
 _REOPEN_BYTES = 2**24
+
+_NONE: Mapping[str, str] = {}
+_TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def renamed(name: str, table: Mapping[str, str]) -> str:
@@ -64,38 +67,57 @@ def dtype_of(folder: Path) -> torch.dtype:
     return torch.float32
 
 
-_TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 @torch.no_grad()
-def stream(folder: Path, targets: Mapping[str, Tensor]) -> None:
+def stream(folder: Path, targets: Mapping[str, Tensor], aliases: Mapping[str, str] = _NONE) -> None:
     """Copies a folder's tensors into memory that is there already, each converted to its target's dtype.
 
     Args:
         folder: A model's files.
         targets: Every tensor to be filled, by its name on the Hub.
+        aliases: Tensors that the files may repeat or leave out, to those that hold the same.
 
     Raises:
-        CheckpointError: A tensor is missing, unused or of another shape, by name.
+        CheckpointError: A tensor is missing, unused, of another shape, or not what it must repeat, by name.
     """
     filled: set[str] = set()
     for path in files_of(folder):
         for name, tensor in _tensors(path):
-            if name not in targets:
+            target = targets.get(name)
+            if target is None and aliases.get(name) not in targets:
                 raise CheckpointError(
                     f"tensor `{name}` of {path} has no place in the model", hint=did_you_mean(name, targets)
                 )
-            if tensor.shape != targets[name].shape:
+            if target is None:
+                continue
+            if tensor.shape != target.shape:
                 raise CheckpointError(
                     f"tensor `{name}` of {path} has shape {tuple(tensor.shape)}, "
-                    f"config.json asks for {tuple(targets[name].shape)}"
+                    f"config.json asks for {tuple(target.shape)}"
                 )
-            targets[name].copy_(tensor)
+            target.copy_(tensor)
             filled.add(name)
     missing = sorted(targets.keys() - filled)
+    for name in [name for name in missing if aliases.get(name) in filled]:
+        targets[name].copy_(targets[aliases[name]])
+        missing.remove(name)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(f"tensor `{missing[0]}`{more} is missing from {folder}")
+    _require_repeated(folder, targets, {name: aliases[name] for name in aliases.keys() - targets.keys()})
+
+
+def _require_repeated(folder: Path, targets: Mapping[str, Tensor], repeated: Mapping[str, str]) -> None:
+    """Refuses files in which a tensor is not what it must repeat."""
+    for path in files_of(folder):
+        with _open(path) as file:
+            for name in sorted(repeated.keys() & set(file.keys())):
+                target, tensor = targets[repeated[name]], file.get_tensor(name)
+                if target.shape != tensor.shape or not torch.equal(target.cpu(), tensor.to(target.dtype)):
+                    raise CheckpointError(
+                        f"tensor `{name}` of {path} differs from `{repeated[name]}`, "
+                        "with which config.json ties it",
+                        hint="set tie_word_embeddings to false in config.json, if that is what was trained",
+                    )
 
 
 def _open(path: Path) -> safe_open:
@@ -124,7 +146,7 @@ def write(tensors: Mapping[str, Tensor], folder: Path) -> None:
     save_file(contiguous, folder / FILE, metadata={"format": "pt"})
 
 
-def named_tensors(module: nn.Module, table: Mapping[str, str], skipped: frozenset[str]) -> dict[str, Tensor]:
+def named_tensors(module: nn.Module, table: Mapping[str, str], skipped: Container[str] = ()) -> dict[str, Tensor]:
     """A module's parameters and buffers by their names on the Hub, without the skipped ones."""
     return {
         renamed(name, table): tensor

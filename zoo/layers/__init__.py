@@ -5,7 +5,7 @@ H heads of queries, G heads of keys and values, K head_dim, F intermediate_size,
 carry a label.
 """
 
-from zoo.layers.attention import Attention, KeyValueCache, attend
+from zoo.layers.attention import Attention, CrossAttention, KeyValueCache, attend
 from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
 from zoo.layers.initialization import initialize, materialize
 from zoo.layers.losses import IGNORED, linear_cross_entropy
@@ -17,6 +17,7 @@ __all__ = [
     "ACTIVATIONS",
     "IGNORED",
     "Attention",
+    "CrossAttention",
     "FeedForward",
     "GatedFeedForward",
     "KeyValueCache",

@@ -4,6 +4,7 @@ Vaswani et al., 2017: https://arxiv.org/abs/1706.03762
 Ainslie et al., 2023 (grouped queries): https://arxiv.org/abs/2305.13245
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch.nn.functional as F
@@ -19,6 +20,9 @@ class KeyValueCache(Protocol):
 
     def update(self, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
         """Adds the keys and values of new tokens; returns those of all tokens."""
+
+    def memory(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Keys and values of a text that does not change, made the first time."""
 
 
 def attend(
@@ -41,17 +45,19 @@ def attend(
         dropout: Probability of dropping a weight.
     """
     num_queries, num_keys = q_BHTK.shape[-2], k_BGSK.shape[-2]
+    plain = mask.padding_BS is None and mask.bias_BHTS is None
+    causal_alone = mask.is_causal and plain and num_queries == num_keys > 1
+    dense = None if causal_alone else mask.dense(num_queries, num_keys, q_BHTK.device)
     grouped = q_BHTK.shape[1] != k_BGSK.shape[1]
     if grouped and not q_BHTK.is_cuda:  # the CPU's fused kernel takes equal heads only
         repeats = q_BHTK.shape[1] // k_BGSK.shape[1]
         k_BGSK, v_BGSK = k_BGSK.repeat_interleave(repeats, 1), v_BGSK.repeat_interleave(repeats, 1)
         grouped = False
-    causal_alone = mask.is_causal and mask.padding_BS is None and num_queries == num_keys > 1
     return F.scaled_dot_product_attention(
         q_BHTK,
         k_BGSK,
         v_BGSK,
-        attn_mask=None if causal_alone else mask.dense(num_queries, num_keys, q_BHTK.device),
+        attn_mask=dense.to(q_BHTK.dtype) if dense is not None and dense.is_floating_point() else dense,
         dropout_p=dropout,
         is_causal=causal_alone,
         scale=scale,
@@ -69,6 +75,7 @@ class Attention(nn.Module):
         head_dim: Width of a head; by default hidden_size / num_heads.
         bias: Whether the four projections have biases.
         dropout: Probability of dropping a weight in training.
+        scale: Factor of the scores; by default head_dim ** -0.5.
     """
 
     def __init__(
@@ -80,11 +87,12 @@ class Attention(nn.Module):
         head_dim: int | None = None,
         bias: bool = False,
         dropout: float = 0.0,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
         num_key_value_heads = num_key_value_heads or num_heads
         self.head_dim = head_dim or hidden_size // num_heads
-        self.dropout = dropout
+        self.dropout, self.scale = dropout, scale
         self.query = nn.Linear(hidden_size, num_heads * self.head_dim, bias=bias)
         self.key = nn.Linear(hidden_size, num_key_value_heads * self.head_dim, bias=bias)
         self.value = nn.Linear(hidden_size, num_key_value_heads * self.head_dim, bias=bias)
@@ -95,14 +103,42 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) in and out."""
         x_BTD = autocast_once(x_BTD)
-        q_BHTK, k_BGTK, v_BGTK = (
-            projection(x_BTD).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
+        q_BHTK, k_BGTK, v_BGTK = (self._heads(part(x_BTD)) for part in (self.query, self.key, self.value))
         if rope is not None:
             q_BHTK, k_BGTK = rope.turn(q_BHTK), rope.turn(k_BGTK)
         if cache is not None:
             k_BGTK, v_BGTK = cache.update(k_BGTK, v_BGTK)
-        seen_BHTK = attend(q_BHTK, k_BGTK, v_BGTK, mask, dropout=self.dropout if self.training else 0.0)
+        return self._look(q_BHTK, k_BGTK, v_BGTK, mask)
+
+    def _heads(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def _look(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        seen_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, mask, scale=self.scale, dropout=dropout)
         output: Tensor = self.output(seen_BHTK.transpose(1, 2).flatten(-2))
         return output
+
+
+class CrossAttention(Attention):
+    """Attention of one text's tokens over another's hidden states."""
+
+    def forward(  # type: ignore[override]
+        self, x_BTD: Tensor, memory_BSD: Tensor, mask: Mask, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        """Hidden states (batch, tokens, hidden_size) in and out.
+
+        Args:
+            x_BTD: Of the text that looks.
+            memory_BSD: Of the text that is seen; while decoding, its keys and values are made once.
+            mask: Which of its tokens are real.
+            cache: What the layer remembers.
+        """
+        x_BTD = autocast_once(x_BTD)
+
+        def make() -> tuple[Tensor, Tensor]:
+            seen_BSD = autocast_once(memory_BSD)
+            return self._heads(self.key(seen_BSD)), self._heads(self.value(seen_BSD))
+
+        k_BGSK, v_BGSK = make() if cache is None else cache.memory(make)
+        return self._look(self._heads(self.query(x_BTD)), k_BGSK, v_BGSK, mask.across())

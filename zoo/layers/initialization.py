@@ -8,16 +8,18 @@ from zoo.errors import SpecError
 
 @torch.no_grad()
 def initialize(module: nn.Module, std: float) -> None:
-    """Draws fresh weights: matrices and embeddings from N(0, std²), biases zero, norms one.
+    """Draws fresh weights: matrices and embeddings from N(0, std²), biases and padding zero, norms one.
 
-    A part that starts otherwise says so in its `reset_parameters`.
+    A part that starts otherwise says so in its `reset_parameters`, which comes after those of the parts in it.
 
     Raises:
         SpecError: A part has weights of its own and does not say how they start.
     """
-    for part in module.modules():
+    for part in reversed(list(module.modules())):  # the inner ones first
         if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.normal_(part.weight, std=std)
+            if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+                nn.init.zeros_(part.weight[part.padding_idx])
             if isinstance(part, nn.Linear) and part.bias is not None:
                 nn.init.zeros_(part.bias)
         elif callable(reset := getattr(part, "reset_parameters", None)):

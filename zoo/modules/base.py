@@ -1,6 +1,7 @@
 """What the modules of all shapes share: building, optimisation, checkpoints that stand alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,19 +13,51 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from zoo import registry
-from zoo.errors import CheckpointError, SpecError, ZooError
+from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean
 from zoo.heads.base import Batch, Head, Metrics
 from zoo.hub import config as hub_config
 from zoo.hub import files, weights
-from zoo.layers import initialize, materialize
+from zoo.layers import Mask, initialize, materialize
 from zoo.schedules import Constant, WarmupCosine
-from zoo.specs import BackboneSpec, HeadSpec, HubModel, ScheduleSpec, Shape, from_plain
+from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
 from zoo.tokenizer import Tokenizer
 from zoo.training import optimization
 from zoo.training.optimization import OptimizerFactory
 
 Plain = Mapping[str, Any]
 """A spec as class path and plain values, as a checkpoint keeps it."""
+
+ONLY = "head"
+"""The name of a head that stands alone."""
+
+PREDICTED_AT_ONCE = 32
+"""Texts of a batch, where nobody says."""
+
+
+def _named(
+    head: HeadSpec | Plain | None, heads: Mapping[str, HeadSpec | Plain] | None
+) -> dict[str, HeadSpec]:
+    if head is not None and heads:
+        raise SpecError("a model takes `head` or `heads`, got both", at="heads")
+    given = {ONLY: head} if head is not None else dict(heads or {})
+    if not given:
+        raise SpecError("a model needs a head", at="head")
+    for name in given:
+        if not name.isidentifier() or hasattr(nn.ModuleDict, name):
+            raise SpecError(f"a head cannot be named `{name}`", at=f"heads.{name}")
+    return {name: from_plain(value) if isinstance(value, Mapping) else value for name, value in given.items()}
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Leaves each part in the mode in which it was."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 @dataclass(frozen=True)
@@ -40,7 +73,7 @@ class Output:
 
 
 class ZooModule(L.LightningModule):
-    """One backbone, one head, the optimisation.
+    """One backbone, one or several heads, the optimisation.
 
     The networks are built in `configure_model`, so a module is light until the Trainer, or `zoo.load`, asks.
     """
@@ -49,12 +82,13 @@ class ZooModule(L.LightningModule):
     """The shape of backbone that the module trains."""
 
     backbone: nn.Module
-    head: Head
+    heads: nn.ModuleDict
 
     def __init__(
         self,
         backbone: HubModel | BackboneSpec | Plain,
-        head: HeadSpec | Plain,
+        head: HeadSpec | Plain | None,
+        heads: Mapping[str, HeadSpec | Plain] | None,
         optimizer: OptimizerFactory | Plain | None,
         lr_schedule: ScheduleSpec | Plain | None,
     ) -> None:
@@ -62,7 +96,7 @@ class ZooModule(L.LightningModule):
         self.source: HubModel | BackboneSpec = (
             from_plain(backbone) if isinstance(backbone, Mapping) else backbone
         )
-        self.head_spec: HeadSpec = from_plain(head) if isinstance(head, Mapping) else head
+        self.head_specs: dict[str, HeadSpec] = _named(head, heads)
         given = from_plain(lr_schedule) if isinstance(lr_schedule, Mapping) else lr_schedule
         self.lr_schedule: ScheduleSpec = given or WarmupCosine()
         chosen = optimization.from_plain(dict(optimizer)) if isinstance(optimizer, Mapping) else optimizer
@@ -71,15 +105,16 @@ class ZooModule(L.LightningModule):
         self.generation_config: dict[str, Any] = {}
         """What generation_config.json says."""
         self._spec: BackboneSpec | None = None
-        self._evaluation: Metrics | None = None
+        self._evaluation: dict[str, Metrics] = {}
         if isinstance(self.source, HubModel):
             self.save_hyperparameters({**self._choices(), "backbone": self.source.name})
         else:
             self.save_hyperparameters({**self._choices(), "backbone": self.source.to_plain()})
 
     def _choices(self) -> dict[str, Any]:
+        heads = {name: spec.to_plain() for name, spec in self.head_specs.items()}
         return {
-            "head": self.head_spec.to_plain(),
+            **({"head": heads[ONLY]} if heads.keys() == {ONLY} else {"heads": heads}),
             "optimizer": optimization.to_plain(self.optimizer),
             "lr_schedule": self.lr_schedule.to_plain(),
         }
@@ -103,14 +138,21 @@ class ZooModule(L.LightningModule):
             if self._spec.shape != self.shape:
                 raise SpecError(
                     f"{registry.path_of(type(self))} trains a {self.shape}, "
-                    f"{registry.path_of(type(self._spec))} is a {self._spec.shape}"
+                    f"{registry.path_of(type(self._spec))} is a {self._spec.shape}",
+                    at="model.backbone",
                 )
-            self.head_spec.require_fit(self._spec)
+            for name, head in self.head_specs.items():
+                head.require_fit(self._spec, at="model.head" if name == ONLY else f"model.heads.{name}")
         return self._spec
 
     def configure_model(self) -> None:
         """Builds the networks, once; Lightning calls it before every fit, validate, test and predict."""
         self.build()
+
+    def networks(self) -> tuple[nn.Module, nn.ModuleDict]:
+        """A new backbone and its heads, without weights of their own choosing."""
+        heads = {name: head.build(self.spec) for name, head in self.head_specs.items()}
+        return self.spec.build(), nn.ModuleDict(heads)
 
     def build(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
         """Builds the networks, once, and fills them: from the Hub's files, or with fresh weights.
@@ -122,11 +164,12 @@ class ZooModule(L.LightningModule):
         if self.is_built:
             return
         with torch.device("meta"):
-            backbone, head = self.spec.build(), self.head_spec.build(self.spec)
-        for part in (backbone, head):
+            backbone, heads = self.networks()
+        for part in (backbone, heads):
             materialize(part.to(dtype), device)
-        head.tie(backbone)
-        self.backbone, self.head = backbone, head
+        for head in heads.values():
+            head.tie(backbone)
+        self.backbone, self.heads = backbone, heads
         if isinstance(self.source, HubModel):
             self._fill_from(self.source)
         else:
@@ -134,18 +177,65 @@ class ZooModule(L.LightningModule):
 
     def _fill_from(self, model: HubModel) -> None:
         folder = files.folder_of(model)
-        weights.stream(folder, self.hub_tensors())
+        targets: dict[str, Tensor] = {}
+        aliases = dict(self.spec.aliases)
+        for name in self.heads:
+            targets |= self.hub_tensors(name)
+            table = self._hub_head(name).weights
+            for mine, theirs in self.head(name).tied.items():
+                aliases[weights.renamed(mine, table)] = weights.renamed(theirs, self.spec.weights)
+        weights.stream(folder, targets, aliases)
         self.adopt_tokenizer(self.own_tokenizer())
         if (folder / "generation_config.json").is_file():
             self.generation_config = hub_config.read_json(folder / "generation_config.json")
 
-    def hub_tensors(self) -> dict[str, Tensor]:
-        """Every saved tensor by its name on the Hub."""
-        hub_head = self.spec.hub_head(type(self.head_spec).__name__)
+    def _hub_head(self, name: str) -> HubHead:
+        return self.spec.hub_head(type(self.head_specs[name]).__name__)
+
+    def hub_tensors(self, head: str | None = None) -> dict[str, Tensor]:
+        """Every saved tensor of the backbone and of one head by its name on the Hub."""
+        name = self.head_name(head)
+        table = self._hub_head(name).weights
         return {
-            **weights.named_tensors(self.backbone, self.spec.weights, frozenset()),
-            **weights.named_tensors(self.head, hub_head.weights, self.head.tied),
+            **weights.named_tensors(self.backbone, self.spec.weights),
+            **weights.named_tensors(self.heads[name], table, self.head(name).tied),
         }
+
+    # Heads
+
+    def head_name(self, name: str | None = None) -> str:
+        """The name of one head; None asks for the only one.
+
+        Raises:
+            ZooError: There is none of this name, or there are several.
+        """
+        if name is None and len(self.head_specs) == 1:
+            return next(iter(self.head_specs))
+        known = ", ".join(self.head_specs)
+        if name is None:
+            raise ZooError("the model has several heads, and none was named", hint=f"its heads: {known}")
+        if name not in self.head_specs:
+            raise ZooError(f"the model has no head `{name}`", hint=did_you_mean(name, self.head_specs))
+        return name
+
+    def head(self, name: str | None = None) -> Head:
+        """One head; None asks for the only one."""
+        found = self.heads[self.head_name(name)]
+        assert isinstance(found, Head)
+        return found
+
+    def adopt_labels(self, labels: Sequence[str], head: str | None = None) -> list[str]:
+        """Tells a head that names no labels those of the data.
+
+        Returns:
+            The head's labels, by number.
+
+        Raises:
+            SpecError: The head has others.
+        """
+        name = self.head_name(head)
+        self.head_specs[name] = self.head_specs[name].with_labels(labels)
+        return list(getattr(self.head_specs[name], "labels", None) or labels)
 
     @property
     def brings_tokenizer(self) -> bool:
@@ -175,27 +265,93 @@ class ZooModule(L.LightningModule):
 
     # Training
 
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        head: str | None = None,
+        **more: Tensor | None,
+    ) -> Output:
+        """Logits, and the loss where labels are given.
+
+        Args:
+            input_ids: (batch, tokens).
+            attention_mask: (batch, tokens), 1 where a token is real.
+            labels: As the head takes them; -100 is none.
+            head: Its name, where there are several.
+            more: What the backbone takes besides: `token_type_ids`, `decoder_input_ids`.
+        """
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, "head": head}
+        batch = {name: value for name, value in (batch | more).items() if value is not None}
+        chosen = self.head(head)
+        hidden_BTD = self.hidden_states(batch)
+        loss = None if labels is None else chosen.loss(hidden_BTD, batch).mean
+        return Output(hidden_BTD, chosen(hidden_BTD, batch), loss)
+
     def hidden_states(self, batch: Batch) -> Tensor:
-        """What the head reads: the backbone's hidden states of a batch."""
-        raise NotImplementedError
+        """What the head reads: the backbone's hidden states of a batch, (batch, tokens, hidden_size)."""
+        hidden_BTD: Tensor = self.backbone(
+            batch["input_ids"], Mask.from_attention_mask(batch.get("attention_mask")), **self.inputs(batch)
+        )
+        return hidden_BTD
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What of a batch the backbone takes besides ids and mask."""
+        return {name: batch[name] for name in self.spec.inputs if name in batch}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean loss of one batch."""
-        loss = self.head.loss(self.hidden_states(batch), batch).mean
-        self.log("train/loss", loss, prog_bar=True)
+        """The mean loss of one batch, under the head that the batch names."""
+        name = self.head_name(batch.get("head"))
+        loss = self.head(name).loss(self.hidden_states(batch), batch).mean
+        self.log(f"train/{self._prefix(name)}loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
         return loss
 
+    def _prefix(self, head: str) -> str:
+        return "" if len(self.head_specs) == 1 else f"{head}/"
+
     def _start_evaluation(self) -> None:
-        self._evaluation = self.head.metrics().to(self.device)
+        self._evaluation = {}
 
     def _evaluate(self, batch: Batch) -> None:
-        assert self._evaluation is not None
-        self._evaluation.update(self.head.loss(self.hidden_states(batch), batch), batch)
+        name = self.head_name(batch.get("head"))
+        head = self.head(name)
+        if name not in self._evaluation:
+            self._evaluation[name] = head.metrics().to(self.device)
+        self._evaluation[name].update(head.loss(self.hidden_states(batch), batch), batch)
 
     def _log_evaluation(self, part: str) -> None:
-        assert self._evaluation is not None
-        for name, value in self._evaluation.compute().items():
-            self.log(f"{part}/{name}", value, prog_bar=(part, name) == ("val", "loss"))
+        for head, metrics in self._evaluation.items():
+            for name, value in metrics.compute().items():
+                is_shown = (part, name) == ("val", "loss")
+                self.log(f"{part}/{self._prefix(head)}{name}", value, prog_bar=is_shown)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Any]:
+        """What the head says of each of the batch's `prompts`."""
+        return self.predict(batch["prompts"], batch.get("head"))
+
+    @torch.inference_mode()
+    def predict(self, texts: Sequence[str | tuple[str, str]], head: str | None = None) -> list[Any]:
+        """The head's predictions, in order.
+
+        Args:
+            texts: What is read; a pair is read as one text.
+            head: Its name, where there are several.
+
+        Raises:
+            GenerationError: The model has no tokenizer.
+        """
+        chosen = self.head(head)
+        if self.tokenizer is None:
+            raise GenerationError("the model has no tokenizer, so it reads no text")
+        found: list[Any] = []
+        with evaluating(self):
+            for start in range(0, len(texts), PREDICTED_AT_ONCE):
+                piece = texts[start : start + PREDICTED_AT_ONCE]
+                encoded = self.tokenizer.batch(piece, max_length=self.spec.max_position_embeddings)
+                batch = {name: tensor.to(self.device) for name, tensor in encoded.items()}
+                found += chosen.predict(self.hidden_states(batch), batch, self.tokenizer)
+        return found
 
     def on_validation_epoch_start(self) -> None:
         """Starts the measures anew."""

@@ -3,13 +3,16 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from zoo.heads.base import Batch
+from zoo.hub.config import read_config
+from zoo.layers import IGNORED
 from zoo.modules.base import ZooModule
 
 TOLERANCE = 1e-5
@@ -26,11 +29,20 @@ class Reference:
     """Its parameters by their names on the Hub, to compare gradients."""
 
 
-def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **tolerance: Any) -> None:
+@dataclass(frozen=True)
+class Parity:
+    """The largest differences that were found, relative to the largest value."""
+
+    logits: float
+    loss: float
+    gradients: float
+
+
+def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **tolerance: Any) -> Parity:
     """Asserts equal logits at real tokens, equal loss, and an equal gradient of every parameter.
 
     Args:
-        module: A built module.
+        module: A built module with one head.
         reference: What it must equal.
         batch: `input_ids`, `attention_mask` and `labels`; some row should be padded.
         tolerance: `rtol` and `atol`, where 1e-5 is not what is promised.
@@ -41,17 +53,71 @@ def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **toler
     tolerance = {"rtol": TOLERANCE, "atol": TOLERANCE, **tolerance}
     output = module(**batch)
     logits, loss = reference.forward(batch)
-    real = batch["attention_mask"].bool()
+    real = _real(module, batch) if logits.ndim == 3 else slice(None)
     assert_close(output.logits[real], logits[real], **tolerance, msg=lambda text: f"logits: {text}")
     assert_close(output.loss, loss, **tolerance, msg=lambda text: f"loss: {text}")
     torch.autograd.backward((output.loss, loss))
     ours = module.hub_tensors()
     assert ours.keys() == reference.parameters.keys(), "the two models name other parameters"
+    found = []
     for name, theirs in reference.parameters.items():
         assert theirs.grad is not None, f"the reference gives {name} no gradient"
         mine = ours[name].grad
         assert mine is not None, f"{name} gets no gradient"
         assert_close(mine, theirs.grad, **tolerance, msg=functools.partial("gradient of {}: {}".format, name))
+        found.append(_difference(mine, theirs.grad))
+    return Parity(
+        _difference(output.logits[real], logits[real]), _difference(output.loss, loss), max(found)
+    )
+
+
+def _real(module: ZooModule, batch: Batch) -> Tensor:
+    """Where logits are compared: at real tokens of what is read, or at labels of what is written."""
+    if module.shape == "encoder-decoder":
+        return torch.as_tensor(batch["labels"] != IGNORED)
+    return torch.as_tensor(batch["attention_mask"].bool())
+
+
+@torch.no_grad()
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
+
+
+@torch.no_grad()
+def scramble(model: nn.Module, *, std: float = 0.3, seed: int = 0) -> None:
+    """Random values for every parameter, those that start at one or zero included: these hide mistakes."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        is_scale = parameter.ndim == 1 and name.endswith("weight")
+        noise = torch.randn(parameter.shape, generator=generator) * (0.2 if parameter.ndim == 1 else std)
+        parameter.copy_(noise + is_scale)
+
+
+def of_transformers(folder: Path) -> tuple[Any, Reference]:
+    """What transformers makes of a saved model, every tensor of which it must know and fill.
+
+    Raises:
+        AssertionError: A tensor of the folder is unknown there, or one is missing.
+    """
+    import transformers
+
+    (architecture,) = read_config(folder)["architectures"]
+    model, info = getattr(transformers, architecture).from_pretrained(
+        folder, output_loading_info=True, attn_implementation="eager"
+    )
+    assert not info["missing_keys"], f"transformers misses {info['missing_keys']}"
+    assert not info["unexpected_keys"], f"transformers does not know {info['unexpected_keys']}"
+    return model, reference_of(model.eval())
+
+
+def reference_of(model: Any) -> Reference:
+    """A model of transformers as a reference."""
+
+    def forward(batch: Batch) -> tuple[Tensor, Tensor]:
+        output = model(**batch)
+        return output.logits, output.loss
+
+    return Reference(forward, dict(model.named_parameters()))
 
 
 def padded_batch(vocab_size: int, *, length: int = 12, seed: int = 0) -> Batch:

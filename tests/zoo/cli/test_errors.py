@@ -160,7 +160,7 @@ MISTAKES = {
     "a list where a class belongs": (
         "{class_path: zoo.heads.CausalLM}", "[3]",
         """
-        zoo: `head` of zoo.modules.DecoderModule must be HeadSpec, got [3]
+        zoo: `head` of zoo.modules.DecoderModule must be HeadSpec or null, got [3]
           at    model.head
           in    recipe.yaml:14
         """,
@@ -171,7 +171,7 @@ MISTAKES = {
         zoo: `head` of zoo.modules.DecoderModule needs a `class_path`
           at    model.head
           in    recipe.yaml:14
-          it takes HeadSpec
+          it takes HeadSpec or null
         """,
     ),
     "an unknown family": (

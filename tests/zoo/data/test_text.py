@@ -18,13 +18,16 @@ from hypothesis import strategies as st
 
 import zoo
 from zoo.data import Text
-from zoo.data import text as text_data
+from zoo.data import base as base_data
+from zoo.data.base import trained_tokenizer
+from zoo.data.caching import cache_folder
 from zoo.data.reading import Document
-from zoo.data.text import Rows, split
+from zoo.data.splitting import split
+from zoo.data.text import Rows
 from zoo.errors import DataError, SpecError
 from zoo.layers import IGNORED
 from zoo.modules import DecoderModule
-from zoo.tokenizer import Tokenizer
+from zoo.tokenizer import Tokenizer, train_byte_level_bpe
 
 Write = Callable[..., Path]
 SIZES: dict[str, Any] = {"vocab_size": 300, "sequence_length": 16, "batch_size": 4}
@@ -149,7 +152,7 @@ def test_the_bytes_of_rows_are_those_of_the_held_out_text(sources: Write, length
 
 def test_rows_read_as_the_documents_with_an_end_around_each(sources: Write) -> None:
     data = made(sources(6))
-    tokenizer = text_data._trained_tokenizer(data.documents()[0], 300)
+    tokenizer = trained_tokenizer("bpe", [document.text for document in data.documents()[0]], 300)
     end = tokenizer.special_id("eos_token")
     assert end is not None
     for rows, part in zip((data.training_rows, data.validation_rows), data.documents(), strict=True):
@@ -201,9 +204,9 @@ def test_a_text_shorter_than_a_batch_is_refused_for_training_alone(sources: Writ
     with pytest.raises(DataError) as caught:
         data.train_dataloader()
     assert str(caught.value) == (
-        f"the text to train on makes {len(data.training_rows)} rows of 16 tokens, a batch takes 500\n"
+        f"the data to train on makes {len(data.training_rows)} rows, a batch takes 500\n"
         "  at    data.batch_size\n"
-        "  give more text, or a smaller batch_size or sequence_length"
+        "  give more text, or a smaller batch_size"
     )
     assert len(list(data.val_dataloader())) == 1
 
@@ -216,9 +219,9 @@ def test_what_was_made_is_used_again_and_other_content_makes_it_anew(
 ) -> None:
     source = sources()
     calls: Counter[str] = Counter()
-    train, encode = text_data.train_byte_level_bpe, Tokenizer.encode_batch
+    train, encode = base_data.train, Tokenizer.encode_batch
     monkeypatch.setattr(
-        text_data, "train_byte_level_bpe", lambda *given: (calls.update(["train"]), train(*given))[1]
+        base_data, "train", lambda *given: (calls.update(["train"]), train(*given))[1]
     )
     monkeypatch.setattr(
         Tokenizer,
@@ -299,7 +302,7 @@ def test_the_cache_lies_where_the_user_says(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert text_data.cache_folder() == Path(expected)
+    assert cache_folder() == Path(expected)
 
 
 # Baselines
@@ -308,7 +311,7 @@ def test_the_cache_lies_where_the_user_says(
 def test_baselines_equal_an_independent_computation(sources: Write) -> None:
     data = made(sources())
     training, held_out = data.documents()
-    tokenizer = text_data._trained_tokenizer(training, 300)
+    tokenizer = trained_tokenizer("bpe", [document.text for document in training], 300)
     end = tokenizer.special_id("eos_token")
     counts = Counter(dict.fromkeys(range(tokenizer.vocab_size), 1))
     counts[end] += 1  # before the first document
@@ -392,7 +395,9 @@ def test_a_tokenizer_without_an_end_is_refused(sources: Write) -> None:
 def test_rows_longer_than_the_model_sees_are_refused() -> None:
     llama = zoo.decoders.Llama
     with pytest.raises(SpecError) as caught:
-        Text(source="x", sequence_length=65).require_fit(llama(**llama.tiny), brings_tokenizer=True)
+        Text(source="x", vocab_size=257, sequence_length=65).require_fit(
+            DecoderModule(llama(**{**llama.tiny, "vocab_size": 300}))
+        )
     assert str(caught.value) == (
         "rows of 65 tokens are too long for a model that sees 64\n"
         "  at    data.sequence_length\n"
@@ -404,13 +409,15 @@ def test_a_tokenizer_larger_than_the_backbone_is_refused_before_it_is_trained() 
     llama = zoo.decoders.Llama
     data = Text(source="x", sequence_length=64, vocab_size=300)
     with pytest.raises(SpecError) as caught:
-        data.require_fit(llama(**llama.tiny), brings_tokenizer=False)
+        data.require_fit(DecoderModule(llama(**llama.tiny)))
     assert str(caught.value) == (
         "a tokenizer of 300 ids is too large for a backbone of 96\n"
         "  at    data.vocab_size\n"
         "  set it to at most 96, or the backbone's vocab_size"
     )
-    data.require_fit(llama(**llama.tiny), brings_tokenizer=True)
+    model = DecoderModule(llama(**llama.tiny))
+    model.tokenizer = train_byte_level_bpe(["a"], 257)
+    data.require_fit(model)
 
 
 @pytest.mark.parametrize(

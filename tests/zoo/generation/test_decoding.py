@@ -33,13 +33,13 @@ def decoding(**choices: Any) -> Decoding:
 
 def test_each_token_is_fed_once() -> None:
     step = Counting()
-    assert decode(step, 1, [[3, 4, 5]], decoding(), CPU) == [[6, 7, 8, 9]]
+    assert decode(step, [[3, 4, 5]], decoding(), CPU) == [[6, 7, 8, 9]]
     assert step.fed == [[[3, 4, 5]], [[6]], [[7]], [[8]]]
 
 
 def test_shorter_prompts_are_padded_on_the_left_and_the_padding_is_hidden() -> None:
     step = Counting()
-    assert decode(step, 1, [[3, 4, 5], [20]], decoding(max_new_tokens=2), CPU) == [[6, 7], [21, 22]]
+    assert decode(step, [[3, 4, 5], [20]], decoding(max_new_tokens=2), CPU) == [[6, 7], [21, 22]]
     assert step.fed == [[[3, 4, 5], [0, 0, 20]], [[6], [21]]]
     hidden = [mask.padding_BS for mask in step.masks]
     assert [real.int().tolist() for real in hidden if real is not None] == [
@@ -50,18 +50,18 @@ def test_shorter_prompts_are_padded_on_the_left_and_the_padding_is_hidden() -> N
 
 def test_prompts_of_one_length_need_no_mask() -> None:
     step = Counting()
-    decode(step, 1, [[3, 4], [20, 21]], decoding(), CPU)
+    decode(step, [[3, 4], [20, 21]], decoding(), CPU)
     assert {mask.padding_BS for mask in step.masks} == {None}
 
 
 def test_a_row_ends_with_its_end_token_and_the_others_go_on() -> None:
-    rows = decode(Counting(), 1, [[3], [5], [30]], decoding(eos_token_ids=frozenset({5, 31})), CPU)
+    rows = decode(Counting(), [[3], [5], [30]], decoding(eos_token_ids=frozenset({5, 31})), CPU)
     assert rows == [[4, 5], [6, 7, 8, 9], [31]]
 
 
 def test_the_loop_ends_when_every_row_has() -> None:
     step = Counting()
-    assert decode(step, 1, [[3], [4]], decoding(eos_token_ids=frozenset({5})), CPU) == [[4, 5], [5]]
+    assert decode(step, [[3], [4]], decoding(eos_token_ids=frozenset({5})), CPU) == [[4, 5], [5]]
     assert len(step.fed) == 2
 
 
@@ -72,7 +72,7 @@ def test_a_row_may_stop_for_a_reason_of_its_own() -> None:
         asked.append((row, list(new)))
         return row == 0 and len(new) == 2
 
-    assert decode(Counting(), 1, [[3], [20]], decoding(should_stop=stop, max_new_tokens=3), CPU) == [
+    assert decode(Counting(), [[3], [20]], decoding(should_stop=stop, max_new_tokens=3), CPU) == [
         [4, 5],
         [21, 22, 23],
     ]
@@ -80,7 +80,7 @@ def test_a_row_may_stop_for_a_reason_of_its_own() -> None:
 
 
 def test_no_prompts_give_no_rows() -> None:
-    assert decode(Counting(), 1, [], decoding(), CPU) == []
+    assert decode(Counting(), [], decoding(), CPU) == []
 
 
 @pytest.mark.parametrize("number", [0, -1])
@@ -112,8 +112,9 @@ def test_a_full_cache_says_so() -> None:
 
 
 def test_each_layer_has_a_part_of_its_own() -> None:
-    cache, keys = Cache(2, 4), torch.ones(1, 1, 3, 4)
-    cache.layer(0).update(keys, keys)
+    cache, keys = Cache(4), torch.ones(1, 1, 3, 4)
     assert cache.length == 0
-    cache.layer(1).update(keys, keys)
-    assert cache.length == 3
+    cache.layer(0).update(keys, keys)
+    cache.layer(1).update(keys[:, :, :2], keys[:, :, :2])
+    assert cache.length == 2
+    assert cache.layer(0).length == 3

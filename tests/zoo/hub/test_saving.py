@@ -185,7 +185,7 @@ def test_tied_weights_are_saved_once(build: Build, tmp_path: Path) -> None:
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118 - not a mapping
         assert file.metadata() == {"format": "pt"}
     loaded = zoo.load(tmp_path / "tied")
-    assert loaded.head.projection.weight is loaded.backbone.embedding.weight
+    assert loaded.head().projection.weight is loaded.backbone.embedding.weight
     ids = torch.randint(0, 300, (1, 5))
     assert_close(loaded(ids).logits, model(ids).logits, rtol=0, atol=0)
 

@@ -150,7 +150,7 @@ def test_tokens_without_a_label_are_left_out_before_the_projection(
     assert seen == [1 + 4]
     assert loss.num_labels == 5
     monkeypatch.undo()
-    expected = F.cross_entropy(head(hidden)[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    expected = F.cross_entropy(head(hidden, {})[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     assert_close(loss.mean, expected)
 
 

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 import zoo
 from zoo.errors import GenerationError, SpecError
 from zoo.generation import Cache
+from zoo.heads.base import Batch
 from zoo.layers import Mask
 from zoo.modules import DecoderModule
 from zoo.tokenizer import Tokenizer, train_byte_level_bpe
@@ -62,10 +63,10 @@ def test_cached_logits_equal_uncached_ones(model: DecoderModule, pieces: list[in
     ids = torch.randint(0, 96, (2, sum(pieces)), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         expected = model(ids).logits
-        cache, logits, start = Cache(2, sum(pieces)), [], 0
+        cache, logits, start = Cache(sum(pieces)), [], 0
         for length in pieces:
             piece = ids[:, start : start + length]
-            logits.append(model.head(model.backbone(piece, Mask(), cache)))
+            logits.append(model.head()(model.backbone(piece, Mask(), cache), {}))
             start += length
     assert_close(torch.cat(logits, 1), expected, rtol=1e-5, atol=1e-5)
 
@@ -149,12 +150,12 @@ class Scripted:
         tokens = writer.tokenizer.encode(text)  # type: ignore[union-attr]
         self.steps = 0
 
-        def step(ids: Tensor, mask: Mask, cache: Cache) -> Tensor:
-            wanted = torch.tensor([tokens[self.steps]] * len(ids))
+        def step(hidden_BD: Tensor, batch: Batch) -> Tensor:
+            wanted = torch.tensor([tokens[self.steps]] * len(hidden_BD))
             self.steps += 1
             return torch.nn.functional.one_hot(wanted, 300).float()
 
-        monkeypatch.setattr(writer, "_step", step)
+        monkeypatch.setattr(writer.head(), "forward", step)
 
 
 def test_a_stop_text_that_spans_tokens_ends_a_row_and_is_left_out(
@@ -327,7 +328,7 @@ def test_without_a_tokenizer_text_is_refused(model: DecoderModule) -> None:
 def test_generation_leaves_every_part_in_the_mode_it_was_in(writer: DecoderModule) -> None:
     for mode in (True, False):
         writer.train(mode)
-        writer.head.eval()  # as with a part that is frozen
+        writer.head().eval()  # as with a part that is frozen
         before = [part.training for part in writer.modules()]
         writer.generate("the", max_new_tokens=2)
         assert [part.training for part in writer.modules()] == before

@@ -1,0 +1,1 @@
+"""First-party encoder families, one file each, registered like any plugin's."""

@@ -1,0 +1,206 @@
+"""What the zoo's data share: sizes, the tokenizer, the head that their batches are for."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler
+
+from zoo import registry
+from zoo.data.caching import cached, content_hash
+from zoo.errors import DataError, SpecError
+from zoo.heads.base import Batch
+from zoo.modules.base import ZooModule
+from zoo.tokenizer import Tokenizer, train
+
+TokenizerKind = Literal["bpe", "wordpiece", "unigram"]
+
+Collate = Callable[[list[Any]], Batch]
+
+
+class ZooData(L.LightningDataModule):
+    """Batches for one head.
+
+    Args:
+        validation_fraction: Share of the source that is held out.
+        tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
+        vocab_size: Of the tokenizer that is trained.
+        batch_size: Rows of a batch.
+        seed: Of the order in which rows are drawn.
+        num_workers: Processes that make batches.
+    """
+
+    tasks: ClassVar[frozenset[str]]
+    """The tasks of heads that the batches are made for, in the Hub's words."""
+
+    def __init__(
+        self,
+        validation_fraction: float,
+        tokenizer: TokenizerKind,
+        vocab_size: int,
+        batch_size: int,
+        seed: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        if not 0 < validation_fraction < 1:
+            raise SpecError(
+                f"`validation_fraction` must lie between 0 and 1, got {validation_fraction}",
+                at="validation_fraction",
+            )
+        least = {"batch_size": 1, "vocab_size": 257 if tokenizer == "bpe" else 32, "num_workers": 0}
+        given = {"batch_size": batch_size, "vocab_size": vocab_size, "num_workers": num_workers}
+        for name, value in given.items():
+            require_least(name, value, least[name])
+        self.validation_fraction = validation_fraction
+        self.tokenizer_kind, self.vocab_size = tokenizer, vocab_size
+        self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
+        self.head: str | None = None
+        """The name of the head that the batches are for, where the model has several."""
+        self.at = "data"
+        """Where the recipe names this data."""
+
+    @property
+    def model(self) -> ZooModule | None:
+        """The model that is trained or asked."""
+        model = self.trainer.lightning_module if self.trainer else None
+        return model if isinstance(model, ZooModule) else None
+
+    def require_fit(self, model: ZooModule) -> None:
+        """Refuses a model that cannot read these batches.
+
+        Raises:
+            SpecError: The head is for another task, or the tokenizer to be trained has too many ids.
+        """
+        spec = model.spec
+        head = model.head_specs[model.head_name(self.head)]
+        if head.task and head.task not in self.tasks:
+            fitting = [
+                entry.attribute
+                for entry in registry.in_group("zoo.data")
+                if entry.state == "ok" and head.task in getattr(entry.load(), "tasks", ())
+            ]
+            raise SpecError(
+                f"{registry.path_of(type(self))} makes no batches for {registry.path_of(type(head))}",
+                at=self.at,
+                hint=f"data that does: {', '.join(fitting) or 'none'}",
+            )
+        if not model.brings_tokenizer and self.vocab_size > spec.vocab_size:
+            raise SpecError(
+                f"a tokenizer of {self.vocab_size} ids is too large for a backbone of {spec.vocab_size}",
+                at=f"{self.at}.vocab_size",
+                hint=f"set it to at most {spec.vocab_size}, or the backbone's vocab_size",
+            )
+
+    def require_length(self, model: ZooModule, name: str, value: int) -> None:
+        """Refuses rows that are longer than what the model sees.
+
+        Raises:
+            SpecError: With the name of the argument that says how long they are.
+        """
+        limit = model.spec.max_position_embeddings
+        if value > limit:
+            raise SpecError(
+                f"rows of {value} tokens are too long for a model that sees {limit}",
+                at=f"{self.at}.{name}",
+                hint=f"set it to at most {limit}, or the backbone's max_position_embeddings",
+            )
+
+    def prepare_data(self) -> None:
+        """Reads, trains the tokenizer where the model brings none, and tokenises."""
+        self.setup("fit")
+
+    @abstractmethod
+    def setup(self, stage: str) -> None:
+        """Makes the rows, and gives the model a tokenizer if it has none."""
+
+    def shared_tokenizer(self, texts: Callable[[], Sequence[str]]) -> Tokenizer:
+        """The model's tokenizer, or one that is trained on these texts and becomes the model's."""
+        model = self.model
+        tokenizer = model.own_tokenizer() if model else None
+        tokenizer = tokenizer or trained_tokenizer(self.tokenizer_kind, texts(), self.vocab_size)
+        if model:
+            model.adopt_tokenizer(tokenizer)
+        return tokenizer
+
+    def loader(
+        self, rows: Sequence[Any], collate: Collate | None, *, is_training: bool
+    ) -> "DataLoader[Batch]":
+        """Batches of rows, in random order where they are trained on.
+
+        Raises:
+            DataError: There are fewer to train on than a batch takes.
+        """
+        if is_training and len(rows) < self.batch_size:
+            raise DataError(
+                f"the data to train on makes {len(rows)} rows, a batch takes {self.batch_size}",
+                at=f"{self.at}.batch_size",
+                hint="give more text, or a smaller batch_size",
+            )
+        order = RandomSampler(rows, generator=torch.Generator().manual_seed(self.seed))
+        return DataLoader(
+            rows,  # type: ignore[arg-type]
+            batch_size=self.batch_size,
+            sampler=order if is_training else None,
+            num_workers=self.num_workers,
+            drop_last=is_training,
+            collate_fn=collate,
+        )
+
+    def prompts(self, texts: Sequence[Any]) -> "DataLoader[Batch]":
+        """Texts to be asked about, as they are."""
+        return DataLoader(texts, batch_size=self.batch_size, collate_fn=_as_prompts)  # type: ignore[arg-type]
+
+    @abstractmethod
+    def train_dataloader(self) -> "Iterable[Batch]":
+        """Batches to train on."""
+
+    @abstractmethod
+    def val_dataloader(self) -> "Iterable[Batch]":
+        """Held-out batches, in order."""
+
+    def test_dataloader(self) -> "Iterable[Batch]":
+        """Held-out batches, in order."""
+        return self.val_dataloader()
+
+
+def _as_prompts(texts: list[Any]) -> Batch:
+    return {"prompts": texts}
+
+
+def require_least(name: str, value: int, least: int) -> None:
+    """Refuses an argument that is too small.
+
+    Raises:
+        SpecError: With its name and value.
+    """
+    if value < least:
+        raise SpecError(f"`{name}` must be at least {least}, got {value}", at=name)
+
+
+def trained_tokenizer(kind: TokenizerKind, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """A tokenizer over these texts, trained once."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        train(kind, texts, vocab_size).save(folder)
+
+    folder = cached(f"{kind}-{content_hash(texts, str(vocab_size))}", make)
+    tokenizer = Tokenizer.from_folder(folder)
+    assert tokenizer is not None, f"{folder} is a cached tokenizer without its files"
+    return tokenizer
+
+
+def padded(rows: Sequence[Sequence[int]], value: int, *, on_left: bool = False, multiple: int = 8) -> Tensor:
+    """Rows of ids as one tensor (rows, tokens), its width a multiple."""
+    width = math.ceil(max(map(len, rows)) / multiple) * multiple
+    full = torch.full((len(rows), width), value)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if on_left else slice(len(row))
+        full[number, place] = torch.tensor(row, dtype=torch.int64)
+    return full

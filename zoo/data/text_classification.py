@@ -1,0 +1,166 @@
+"""Texts, or pairs of them, each with a label."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import DataLoader
+
+from zoo.data.base import TokenizerKind, ZooData, require_least
+from zoo.data.reading import Row, read_rows
+from zoo.data.splitting import apart
+from zoo.errors import DataError
+from zoo.heads.base import Batch
+from zoo.modules.base import ZooModule
+from zoo.tokenizer import Tokenizer
+
+
+class Example(NamedTuple):
+    """One text with its label."""
+
+    text: str
+    label: str
+    place: str
+
+
+class TextClassification(ZooData):
+    """Texts and their labels, for heads that tell one label of several.
+
+    Args:
+        source: A jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name[:split]`.
+        text: Where a row's text stands.
+        label: Where its label stands: a name, or a number among the head's labels.
+        validation: A source for validation; by default some of `source` is held out.
+        validation_fraction: Share of `source` that is held out.
+        tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
+        vocab_size: Of the tokenizer that is trained.
+        max_length: Tokens of a text; what is longer is cut.
+        batch_size: Texts of a batch.
+        seed: Of the order in which texts are drawn.
+        num_workers: Processes that make batches.
+    """
+
+    tasks = frozenset({"text-classification"})
+
+    def __init__(
+        self,
+        source: str,
+        text: str = "text",
+        label: str = "label",
+        validation: str | None = None,
+        validation_fraction: float = 0.1,
+        tokenizer: TokenizerKind = "wordpiece",
+        vocab_size: int = 8192,
+        max_length: int = 128,
+        batch_size: int = 32,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers)
+        require_least("max_length", max_length, 2)
+        self.source, self.text, self.label = source, text, label
+        self.validation, self.max_length = validation, max_length
+        self.labels: list[str] = []
+        self._parts: tuple[list[Example], list[Example]] | None = None
+        self._tokenizer: Tokenizer | None = None
+
+    def examples(self) -> tuple[list[Example], list[Example]]:
+        """Examples to train on and examples held out, read once."""
+        if self._parts is None:
+            self._parts = self.read()
+        for part, name in zip(self._parts, ("train on", "hold out"), strict=True):
+            if not part:
+                raise DataError(f"there is no example to {name}", hint="give more, or another split")
+        return self._parts
+
+    def read(self) -> tuple[list[Example], list[Example]]:
+        """Reads the source, and holds some of it out where no other is named."""
+        training = self._read(self.source)
+        if self.validation is not None:
+            return training, self._read(self.validation)
+        return apart(training, lambda example: example.text, self.validation_fraction)
+
+    def _read(self, source: str) -> list[Example]:
+        def example(row: Row) -> Example:
+            return Example(row.values[self.text], row.values[self.label], row.place)
+
+        return [example(row) for row in read_rows(source, [self.text, self.label])]
+
+    def setup(self, stage: str) -> None:
+        """Reads the examples, and gives the model labels and a tokenizer, if it has none."""
+        if self._tokenizer is not None:
+            return
+        if self.model:
+            self.require_fit(self.model)
+        training, held_out = self.examples()
+        if not self.labels:
+            self.labels = self.found_labels()
+        for example in (*training, *held_out):
+            self._number(example)
+        self._tokenizer = self.shared_tokenizer(lambda: [example.text for example in training])
+
+    def found_labels(self) -> list[str]:
+        """The labels that stand in the data, in order."""
+        return sorted({example.label for part in self.examples() for example in part})
+
+    def require_fit(self, model: ZooModule) -> None:
+        """Refuses a model that cannot read these texts, and tells its head the labels, if it has none.
+
+        Raises:
+            SpecError: They are for another head, or too long, or of too many ids.
+        """
+        super().require_fit(model)
+        self.require_length(model, "max_length", self.max_length)
+        head = model.head_specs[model.head_name(self.head)]
+        known = getattr(head, "labels", None)
+        self.labels = known or model.adopt_labels(self.found_labels(), self.head)
+
+    def _number(self, example: Example) -> int:
+        if example.label in self.labels:
+            return self.labels.index(example.label)
+        if example.label.isdecimal() and int(example.label) < len(self.labels):
+            return int(example.label)
+        raise DataError(
+            f"`{self.label}` is `{example.label}`, which is none of the head's labels",
+            source=example.place,
+            hint=f"they are: {', '.join(self.labels)}",
+        )
+
+    def train_dataloader(self) -> "DataLoader[Batch]":
+        """Examples in random order."""
+        return self.loader(self.examples()[0], self.collate, is_training=True)
+
+    def val_dataloader(self) -> "DataLoader[Batch]":
+        """Held-out examples in order."""
+        return self.loader(self.examples()[1], self.collate, is_training=False)
+
+    def predict_dataloader(self) -> "DataLoader[Batch]":
+        """The held-out texts, as `prompts`."""
+        return self.prompts([example.text for example in self.examples()[1]])
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Texts as ids, padded to the longest, and their labels by number."""
+        assert self._tokenizer is not None
+        batch: Batch = dict(
+            self._tokenizer.batch([example.text for example in examples], max_length=self.max_length)
+        )
+        batch["labels"] = torch.tensor([self._number(example) for example in examples])
+        return batch
+
+    def baselines(self) -> dict[str, float]:
+        """Accuracy on held-out texts of the commonest label, and of a linear model on weighted words."""
+        training, held_out = self.examples()
+        commonest, _ = Counter(example.label for example in training).most_common(1)[0]
+        majority = sum(example.label == commonest for example in held_out) / len(held_out)
+        measured = {"the commonest label": majority}
+        try:
+            from sklearn.feature_extraction.text import TfidfVectorizer
+            from sklearn.linear_model import LogisticRegression
+            from sklearn.pipeline import make_pipeline
+        except ImportError:  # the extra `baselines`
+            return measured
+        linear = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
+        linear.fit([example.text for example in training], [example.label for example in training])
+        right = linear.score([example.text for example in held_out], [example.label for example in held_out])
+        return {**measured, "TF-IDF and logistic regression": float(right)}

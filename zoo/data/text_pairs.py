@@ -1,0 +1,127 @@
+"""Pairs of texts: one that is read, one that is written about it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch.utils.data import DataLoader
+
+from zoo.data.base import TokenizerKind, ZooData, padded, require_least
+from zoo.data.reading import read_rows
+from zoo.data.splitting import apart
+from zoo.errors import DataError
+from zoo.heads.base import Batch
+from zoo.layers import IGNORED
+from zoo.modules.base import ZooModule
+from zoo.tokenizer import Tokenizer
+
+
+class Pair(NamedTuple):
+    """A text that is read and the one to be written."""
+
+    input: str
+    target: str
+
+
+class TextPairs(ZooData):
+    """Pairs of texts, for encoder-decoders.
+
+    Args:
+        source: A jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name[:split]`.
+        input: Where the text that is read stands in a row.
+        target: Where the text that is to be written stands.
+        validation: A source for validation; by default some of `source` is held out.
+        validation_fraction: Share of `source` that is held out.
+        tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
+        vocab_size: Of the tokenizer that is trained.
+        max_length: Tokens of either text; what is longer is cut.
+        batch_size: Pairs of a batch.
+        seed: Of the order in which pairs are drawn.
+        num_workers: Processes that make batches.
+    """
+
+    tasks = frozenset({"text2text-generation"})
+
+    def __init__(
+        self,
+        source: str,
+        input: str = "input",
+        target: str = "target",
+        validation: str | None = None,
+        validation_fraction: float = 0.05,
+        tokenizer: TokenizerKind = "unigram",
+        vocab_size: int = 8192,
+        max_length: int = 128,
+        batch_size: int = 32,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers)
+        require_least("max_length", max_length, 2)
+        self.source, self.input, self.target = source, input, target
+        self.validation, self.max_length = validation, max_length
+        self._parts: tuple[list[Pair], list[Pair]] | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._eos = 0
+
+    def pairs(self) -> tuple[list[Pair], list[Pair]]:
+        """Pairs to train on and pairs held out, read once."""
+        if self._parts is None:
+            self._parts = self.read()
+        for part, name in zip(self._parts, ("train on", "hold out"), strict=True):
+            if not part:
+                raise DataError(f"there is no pair to {name}", hint="give more, or another split")
+        return self._parts
+
+    def read(self) -> tuple[list[Pair], list[Pair]]:
+        """Reads the source, and holds some of it out where no other is named."""
+        training = self._read(self.source)
+        if self.validation is not None:
+            return training, self._read(self.validation)
+        return apart(training, lambda pair: pair.input, self.validation_fraction)
+
+    def _read(self, source: str) -> list[Pair]:
+        rows = read_rows(source, [self.input, self.target])
+        return [Pair(row.values[self.input], row.values[self.target]) for row in rows]
+
+    def setup(self, stage: str) -> None:
+        """Reads the pairs, and gives the model a tokenizer if it has none."""
+        if self._tokenizer is not None:
+            return
+        if self.model:
+            self.require_fit(self.model)
+        training, _ = self.pairs()
+        tokenizer = self.shared_tokenizer(lambda: [text for pair in training for text in pair])
+        eos = tokenizer.special_id("eos_token")
+        if eos is None:
+            raise DataError("the model's tokenizer has no `eos_token` to end what is written")
+        self._tokenizer, self._eos = tokenizer, eos
+
+    def require_fit(self, model: ZooModule) -> None:
+        """Refuses a model that cannot read these pairs.
+
+        Raises:
+            SpecError: They are for another head, or too long, or of too many ids.
+        """
+        super().require_fit(model)
+        self.require_length(model, "max_length", self.max_length)
+
+    def train_dataloader(self) -> "DataLoader[Batch]":
+        """Pairs in random order."""
+        return self.loader(self.pairs()[0], self.collate, is_training=True)
+
+    def val_dataloader(self) -> "DataLoader[Batch]":
+        """Held-out pairs in order."""
+        return self.loader(self.pairs()[1], self.collate, is_training=False)
+
+    def predict_dataloader(self) -> "DataLoader[Batch]":
+        """The held-out texts that are read, as `prompts`."""
+        return self.prompts([pair.input for pair in self.pairs()[1]])
+
+    def collate(self, pairs: Sequence[Pair]) -> Batch:
+        """What is read as padded ids, what is to be written as labels that end in the end-of-text token."""
+        assert self._tokenizer is not None
+        batch: Batch = dict(self._tokenizer.batch([pair.input for pair in pairs], max_length=self.max_length))
+        written = self._tokenizer.encode_batch([pair.target for pair in pairs], special=False)
+        labels = [[*ids[: self.max_length - 1], self._eos] for ids in written]
+        batch["labels"] = padded(labels, IGNORED)
+        return batch

@@ -1,0 +1,90 @@
+"""What the heads that predict tokens share: a projection onto the vocabulary, its loss, its measures."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import SumMetric
+
+from zoo.heads.base import Batch, Head, Loss, Metrics
+from zoo.layers import IGNORED, linear_cross_entropy
+from zoo.specs import BackboneSpec
+
+
+class LanguageModelHead(Head):
+    """A projection onto the vocabulary, whose weight may be the embedding's.
+
+    Args:
+        spec: Of the backbone.
+        name: The head's own, under which the family says how it stands on the Hub.
+    """
+
+    def __init__(self, spec: BackboneSpec, name: str) -> None:
+        super().__init__()
+        hub_head = spec.hub_head(name)
+        self.transform = hub_head.transform(spec) if hub_head.transform else nn.Identity()
+        self.projection = nn.Linear(spec.hidden_size, spec.vocab_size, bias=hub_head.bias)
+        self.tie_word_embeddings = spec.tie_word_embeddings
+
+    @property
+    def tied(self) -> Mapping[str, str]:
+        """The projection's weight, where the spec says `tie_word_embeddings`."""
+        return {"projection.weight": "embedding.weight"} if self.tie_word_embeddings else {}
+
+    def forward(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
+        """Logits (…, vocab_size) of hidden states (…, hidden_size)."""
+        logits: Tensor = self.projection(self.transform(hidden_BTD))
+        return logits
+
+    def loss(self, hidden_BTD: Tensor, batch: Batch) -> Loss:
+        """Cross entropy of each label at its own token.
+
+        Args:
+            hidden_BTD: Hidden states.
+            batch: `labels` (batch, tokens); -100 is none.
+        """
+        hidden_ND, labels_N = labelled(hidden_BTD, batch["labels"])
+        total = linear_cross_entropy(
+            self.transform(hidden_ND), self.projection.weight, labels_N, self.projection.bias
+        )
+        return Loss(total, labels_N.numel())
+
+    def metrics(self) -> "LanguageModelMetrics":
+        """Loss, perplexity and, where the batches say how long their text is, bits per byte."""
+        return LanguageModelMetrics()
+
+
+def labelled(hidden_BTD: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states and labels of the tokens that carry one, (rows, hidden_size) and (rows)."""
+    hidden_ND, labels_N = hidden_BTD.flatten(0, 1), labels_BT.flatten()
+    is_labelled = labels_N != IGNORED
+    return (hidden_ND, labels_N) if is_labelled.all() else (hidden_ND[is_labelled], labels_N[is_labelled])
+
+
+class LanguageModelMetrics(Metrics):
+    """Loss in nats per token, perplexity, and bits per byte, which compares across tokenizers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nats, self.tokens, self.bytes = SumMetric(), SumMetric(), SumMetric()
+
+    def update(self, loss: Loss, batch: Batch) -> None:
+        """Counts one batch; `num_bytes` (batch) is the length of each row's predicted text."""
+        self.nats.update(loss.total.detach())
+        self.tokens.update(loss.num_labels)
+        self.bytes.update(batch.get("num_bytes", 0))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The measures by name."""
+        nats, num_bytes = self.nats.compute(), self.bytes.compute()
+        mean = nats / self.tokens.compute().clamp(min=1)
+        measures = {"loss": mean, "perplexity": torch.exp(mean)}
+        if num_bytes > 0:
+            measures["bits_per_byte"] = nats / math.log(2) / num_bytes
+        return measures
+
+    def reset(self) -> None:
+        """Starts anew."""
+        for metric in (self.nats, self.tokens, self.bytes):
+            metric.reset()

@@ -1,0 +1,28 @@
+"""The writer's head of an encoder-decoder: the next token of what is written, given what was read.
+
+Sutskever et al., 2014: https://arxiv.org/abs/1409.3215
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zoo.heads.language_model import LanguageModelHead
+from zoo.specs import BackboneSpec, HeadSpec, Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seq2SeqLM(HeadSpec):
+    """Predicts each token of a text from those before it and from another text."""
+
+    shapes: ClassVar[tuple[Shape, ...]] = ("encoder-decoder",)
+    task: ClassVar[str] = "text2text-generation"
+
+    def build(self, backbone: BackboneSpec) -> "Seq2SeqLMHead":
+        """The head for a backbone of these sizes."""
+        return Seq2SeqLMHead(backbone, "Seq2SeqLM")
+
+
+class Seq2SeqLMHead(LanguageModelHead):
+    """A projection onto the vocabulary; what the decoder reads is shifted already, so labels are not."""
+
+    generates = True

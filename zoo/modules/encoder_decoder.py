@@ -1,0 +1,122 @@
+"""Training an encoder-decoder, and writing texts about texts with it."""
+
+from typing import ClassVar
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from zoo.errors import GenerationError, SpecError
+from zoo.generation import Cache, Decoding, decode
+from zoo.heads.base import Batch
+from zoo.heads.seq2seq_lm import Seq2SeqLM
+from zoo.layers import IGNORED, Mask
+from zoo.modules.generating import DEFAULT_NEW_TOKENS, GeneratingModule
+from zoo.specs import EncoderDecoderSpec, HeadSpec, HubModel, ScheduleSpec, Shape
+
+
+class EncoderDecoderModule(GeneratingModule):
+    """An encoder-decoder Transformer under one or several heads.
+
+    Args:
+        backbone: A Hub id, a folder in the Hub's format, or a family's sizes.
+        head: What stands on it; by default one that writes.
+        heads: Several heads by name, in place of one; each batch names its head.
+        optimizer: By default AdamW at 3e-4; norms and biases never decay.
+        lr_schedule: By default a linear warm-up, then a cosine.
+    """
+
+    shape: ClassVar[Shape] = "encoder-decoder"
+
+    def __init__(
+        self,
+        backbone: HubModel | EncoderDecoderSpec,
+        head: HeadSpec | None = None,
+        heads: dict[str, HeadSpec] | None = None,
+        optimizer: OptimizerCallable | None = None,
+        lr_schedule: ScheduleSpec | None = None,
+    ) -> None:
+        head = Seq2SeqLM() if head is None and not heads else head
+        super().__init__(backbone, head, heads, optimizer, lr_schedule)
+
+    def hidden_states(self, batch: Batch) -> Tensor:
+        """The decoder's hidden states, (batch, decoder tokens, hidden_size).
+
+        What the decoder reads is `decoder_input_ids`, or, one step behind, what it is to write; under a head
+        that writes nothing, one step behind what the encoder reads.
+        """
+        read = batch.get("decoder_input_ids")
+        if read is None:
+            is_writing = self.head(batch.get("head")).generates
+            if is_writing and "labels" not in batch:
+                raise SpecError("an encoder-decoder needs `labels` or `decoder_input_ids`")
+            read = self._shifted(batch["labels"] if is_writing else batch["input_ids"])
+        hidden_BTD: Tensor = self.backbone(
+            batch["input_ids"],
+            Mask.from_attention_mask(batch.get("attention_mask")),
+            read,
+            Mask.from_attention_mask(batch.get("decoder_attention_mask")),
+            **self.inputs(batch),
+        )
+        return hidden_BTD
+
+    @property
+    def start_id(self) -> int:
+        """What stands before the first token that is written."""
+        assert isinstance(self.spec, EncoderDecoderSpec)
+        start = self.spec.decoder_start_token_id
+        return self._pad_id if start is None else start
+
+    @property
+    def _pad_id(self) -> int:
+        if self.spec.pad_token_id is None:
+            raise SpecError("an encoder-decoder needs a `pad_token_id`", at="model.backbone.pad_token_id")
+        return self.spec.pad_token_id
+
+    def _shifted(self, ids_BT: Tensor) -> Tensor:
+        """Ids one step later, after the token that stands before the first."""
+        later_BT = nn.functional.pad(ids_BT[:, :-1], (1, 0), value=self.start_id)
+        return later_BT.masked_fill(later_BT == IGNORED, self._pad_id)
+
+    def new_ids(self, prompts: list[list[int]], decoding: Decoding) -> list[list[int]]:
+        """What is written about each prompt."""
+        head, backbone = self.writer(), self.backbone
+        longest = max(map(len, prompts), default=0)
+        ids_BS = torch.full((len(prompts), longest), self._pad_id, device=self.device)
+        for row, prompt in enumerate(prompts):
+            ids_BS[row, : len(prompt)] = torch.tensor(prompt, device=self.device)
+        lengths_B1 = torch.tensor([[len(prompt)] for prompt in prompts], device=self.device)
+        real_BS = torch.arange(longest, device=self.device) < lengths_B1
+        seen = Mask(None if bool(real_BS.all()) else real_BS)
+        with torch.inference_mode():
+            memory_BSD = backbone.encode(ids_BS, seen)  # type: ignore[operator]
+
+        def step(input_ids: Tensor, mask: Mask, cache: Cache) -> Tensor:
+            hidden_BTD = backbone.decode(input_ids, mask, memory_BSD, seen, cache)  # type: ignore[operator]
+            logits_BV: Tensor = head(hidden_BTD[:, -1], {})
+            return logits_BV
+
+        return decode(step, [[self.start_id] for _ in prompts], decoding, self.device)
+
+    def new_text(self, prompt: list[int], new: list[int]) -> str:
+        """What new ids say."""
+        return self.require_tokenizer().decode(new)
+
+    def room(self, prompts: list[list[int]], max_new_tokens: int | None) -> int:
+        """How many tokens may be written: as many as were asked for, or the default, if they fit.
+
+        Raises:
+            GenerationError: The prompts, or what is asked for, are too long for the model.
+        """
+        limit, longest = self.spec.max_position_embeddings, max(map(len, prompts), default=0)
+        if longest > limit:
+            raise GenerationError(
+                f"the model sees at most {limit} tokens; the prompt has {longest}", hint="shorten the prompt"
+            )
+        if max_new_tokens is not None and max_new_tokens > limit:
+            raise GenerationError(
+                f"the model writes at most {limit} tokens; {max_new_tokens} were asked for",
+                hint=f"ask for at most {limit} new tokens",
+            )
+        default = self.generation_config.get("max_new_tokens") or DEFAULT_NEW_TOKENS
+        return min(default, limit) if max_new_tokens is None else max_new_tokens
