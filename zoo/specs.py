@@ -171,7 +171,7 @@ class BackboneSpec(Spec, ABC):
 
     def to_hub(self) -> dict[str, Any]:
         """The spec as keys of config.json."""
-        keys = {field: key for key, field in reversed(self.renamed.items())}
+        keys = {field: key for key, field in reversed(list(self.renamed.items()))}
         return {keys.get(item.name, item.name): plain(getattr(self, item.name)) for item in fields(self)}
 
     def hub_head(self, name: str) -> HubHead:

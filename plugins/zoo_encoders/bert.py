@@ -28,7 +28,7 @@ class BertPooler(nn.Module):
 
 
 class BertTransform(nn.Module):
-    """What stands between the hidden states and the vocabulary: appendix A.2 leaves it out, the code has it."""
+    """What stands between the hidden states and the vocabulary: the paper leaves it out, its code has it."""
 
     def __init__(self, spec: "Bert") -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """What the tests of all families share: proofs of parity, kept for the ledger."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from torch import Tensor, nn
 
 import zoo
 from zoo import registry
@@ -20,9 +22,10 @@ PROOFS = pytest.StashKey[list[Proof]]()
 
 LEDGER = """# Parity
 
-Every family beside its reference: the same weights, a batch with padded rows, float32 on a CPU. Shown are the
-largest differences of logits, of the loss and of any parameter's gradient, relative to the largest value, over
-all variants that are tested. Made by `make parity`; `make test` runs the same proofs with a bound of 1e-5.
+Every family beside its reference: the same weights, a batch with padded rows, float32 on a CPU. Shown are
+the largest differences of logits, of the loss and of any parameter's gradient, relative to the largest
+value, over all variants that are tested. Made by `make parity`; `make test` runs the same proofs, with
+a bound of 1e-5.
 
 | family | head | reference | variants | logits | loss | gradients |
 |---|---|---|---|---|---|---|
@@ -88,7 +91,7 @@ def batch_for(head: str, sizes: dict[str, Any]) -> Batch:
 
 @pytest.fixture
 def prove_both_ways(prove: Callable[..., Parity], tmp_path: Path) -> Callable[..., None]:
-    """Loads what transformers saved, saves it, loads that there: equal at every step, the files bit for bit."""
+    """Loads what transformers saved, saves it, loads that there: equal at every step, files bit for bit."""
 
     def prove_both_ways(architecture: str, head: str, variant: str, sizes: dict[str, Any]) -> None:
         more = {"num_labels": 3} if head == "SequenceClassification" else {}
@@ -114,3 +117,50 @@ def made_by_transformers(architecture: str, sizes: dict[str, Any]) -> Any:
     model = kind(kind.config_class(**sizes, attn_implementation="eager")).eval()
     scramble(model)
     return model
+
+
+def of_torch(module: ZooModule, model: nn.Module, parts: dict[str, str]) -> Reference:
+    """A model of torch's own layers as a reference, once it has a module's weights.
+
+    `parts` pairs submodules, ours on the Hub and theirs. torch fuses query, key and value; they are compared
+    by parts.
+    """
+    ours, named = module.hub_tensors(), {}
+    for mine, theirs in parts.items():
+        part = model.get_submodule(theirs)
+        if isinstance(part, nn.MultiheadAttention):
+            named |= {f"{mine}.output.{kind}": getattr(part.out_proj, kind) for kind in ("weight", "bias")}
+            for kind in ("weight", "bias"):
+                names = [f"{mine}.{name}.{kind}" for name in ("query", "key", "value")]
+                named |= split(getattr(part, f"in_proj_{kind}"), {name: ours[name] for name in names})
+        else:
+            named |= {f"{mine}.{kind}": parameter for kind, parameter in part.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in named.items():
+            parameter.copy_(ours[name])
+    return Reference(model.eval(), named)
+
+
+def split(fused: Tensor, pieces: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fills a fused parameter from its pieces; returns stand-ins that get the pieces' gradients."""
+    fused.data.copy_(torch.cat(list(pieces.values())))
+    stand_ins = {name: torch.empty_like(piece) for name, piece in pieces.items()}
+
+    def share(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        for stand_in, gradient in zip(stand_ins.values(), parameter.grad.chunk(len(pieces)), strict=True):
+            stand_in.grad = gradient
+
+    fused.register_post_accumulate_grad_hook(share)
+    return stand_ins
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Section 3.5 of the paper, number by number."""
+    table = torch.zeros(length, width)
+    for position in range(length):
+        for channel in range(0, width, 2):
+            angle = position / 10000 ** (channel / width)
+            table[position, channel] = math.sin(angle)
+            table[position, channel + 1] = math.cos(angle)
+    return table

@@ -32,7 +32,7 @@ class MaskedLMHead(LanguageModelHead):
     """A projection onto the vocabulary, read at the hidden token itself."""
 
     def loss(self, hidden_BTD: Tensor, batch: Batch) -> Loss:
-        """Cross entropy of each label at its own token; `labels` (batch, tokens), -100 where nothing is hidden."""
+        """Cross entropy of each of `labels` (batch, tokens) at its own token; -100 where nothing is hidden."""
         loss = super().loss(hidden_BTD, batch)
         if self.training:
             return loss

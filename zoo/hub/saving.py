@@ -27,7 +27,7 @@ _GENERATION_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_star
 
 
 def save(module: "ZooModule", folder: str | Path, head: str | None = None) -> Path:
-    """Writes config.json, model.safetensors, the tokenizer's files and, of what writes, generation_config.json.
+    """Writes config.json, model.safetensors, the tokenizer's files and generation_config.json of what writes.
 
     The files are written aside and then moved, so the folder never holds half a model. Those of a model that
     was there before go; other files stay.
@@ -66,9 +66,7 @@ def save(module: "ZooModule", folder: str | Path, head: str | None = None) -> Pa
 def _write(module: "ZooModule", head: str, folder: Path) -> None:
     tensors = module.hub_tensors(head)
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
-    config = hub_config.config_of(
-        module.spec, module.head_specs[head], str(dtype).removeprefix("torch.")
-    )
+    config = hub_config.config_of(module.spec, module.head_specs[head], str(dtype).removeprefix("torch."))
     if module.tokenizer is not None:
         module.tokenizer.save(folder)
         for name in ("bos_token", "eos_token", "pad_token"):

@@ -146,7 +146,9 @@ def write(tensors: Mapping[str, Tensor], folder: Path) -> None:
     save_file(contiguous, folder / FILE, metadata={"format": "pt"})
 
 
-def named_tensors(module: nn.Module, table: Mapping[str, str], skipped: Container[str] = ()) -> dict[str, Tensor]:
+def named_tensors(
+    module: nn.Module, table: Mapping[str, str], skipped: Container[str] = ()
+) -> dict[str, Tensor]:
     """A module's parameters and buffers by their names on the Hub, without the skipped ones."""
     return {
         renamed(name, table): tensor

@@ -10,7 +10,7 @@ from zoo.errors import SpecError
 def initialize(module: nn.Module, std: float) -> None:
     """Draws fresh weights: matrices and embeddings from N(0, std²), biases and padding zero, norms one.
 
-    A part that starts otherwise says so in its `reset_parameters`, which comes after those of the parts in it.
+    A part that starts otherwise says so in its `reset_parameters`, called after those of the parts in it.
 
     Raises:
         SpecError: A part has weights of its own and does not say how they start.

@@ -66,9 +66,7 @@ def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **toler
         assert mine is not None, f"{name} gets no gradient"
         assert_close(mine, theirs.grad, **tolerance, msg=functools.partial("gradient of {}: {}".format, name))
         found.append(_difference(mine, theirs.grad))
-    return Parity(
-        _difference(output.logits[real], logits[real]), _difference(output.loss, loss), max(found)
-    )
+    return Parity(_difference(output.logits[real], logits[real]), _difference(output.loss, loss), max(found))
 
 
 def _real(module: ZooModule, batch: Batch) -> Tensor:
