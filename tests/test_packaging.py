@@ -57,7 +57,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_zoo_its_families_and_its_recipes_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"zoo", "zoo_encoders", "zoo_decoders", "zoo_encoder_decoders", "zoo_recipes", wheel.name.split("-py3")[0] + ".dist-info"}
+    assert tops == {
+        "zoo",
+        "zoo_encoders",
+        "zoo_decoders",
+        "zoo_encoder_decoders",
+        "zoo_recipes",
+        wheel.name.split("-py3")[0] + ".dist-info",
+    }
     assert {"zoo/py.typed", "zoo_decoders/llama.py", "zoo_recipes/quickstart/decoder.yaml"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -30,8 +30,6 @@ class CheckCLI(training.ZooCLI):
             data.require_fit(model)
         with torch.device("meta"):
             backbone, heads = model.networks()
-        for head in heads.values():
-            head.tie(backbone)
         _print_sizes(backbone, heads)
 
 

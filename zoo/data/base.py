@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import lightning as L
 import torch
@@ -21,6 +21,14 @@ from zoo.tokenizer import Tokenizer, train
 TokenizerKind = Literal["bpe", "wordpiece", "unigram"]
 
 Collate = Callable[[list[Any]], Batch]
+
+
+class Items(Protocol):
+    """What batches are made of, by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class ZooData(L.LightningDataModule):
@@ -128,9 +136,7 @@ class ZooData(L.LightningDataModule):
             model.adopt_tokenizer(tokenizer)
         return tokenizer
 
-    def loader(
-        self, rows: Sequence[Any], collate: Collate | None, *, is_training: bool
-    ) -> "DataLoader[Batch]":
+    def loader(self, rows: Items, collate: Collate | None, *, is_training: bool) -> "DataLoader[Batch]":
         """Batches of rows, in random order where they are trained on.
 
         Raises:

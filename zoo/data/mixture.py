@@ -27,7 +27,8 @@ class Mixture(L.LightningDataModule):
             raise SpecError("`parts` of zoo.data.Mixture names no data", at="parts")
         if steps is not None and steps.keys() != parts.keys():
             raise SpecError(
-                f"`steps` must name the parts {', '.join(parts)}, got {', '.join(steps) or 'none'}", at="steps"
+                f"`steps` must name the parts {', '.join(parts)}, got {', '.join(steps) or 'none'}",
+                at="steps",
             )
         for name, count in (steps or {}).items():
             if count < 1:

@@ -161,9 +161,7 @@ def _read_hub(source: str, columns: Sequence[str]) -> list[Row]:
     except Exception as error:  # datasets raises many kinds for what is not to be had
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"the data set `{source}` cannot be had: {reason}") from error
-    kept = [
-        kept for number, row in enumerate(rows) for kept in _row(row, columns, f"{source} row {number}")
-    ]
+    kept = [kept for number, row in enumerate(rows) for kept in _row(row, columns, f"{source} row {number}")]
     if not kept:
         raise DataError(f"the data set `{source}` holds no text")
     return kept

@@ -32,9 +32,7 @@ class Decoding:
 
 
 @torch.inference_mode()
-def decode(
-    step: Step, prompts: list[list[int]], decoding: Decoding, device: torch.device
-) -> list[list[int]]:
+def decode(step: Step, prompts: list[list[int]], decoding: Decoding, device: torch.device) -> list[list[int]]:
     """Continues each prompt; a batch of prompts gives what each alone would.
 
     Args:

@@ -32,13 +32,13 @@ class MaskedLMHead(LanguageModelHead):
     """A projection onto the vocabulary, read at the hidden token itself."""
 
     def loss(self, hidden_BTD: Tensor, batch: Batch) -> Loss:
-        """Cross entropy of each of `labels` (batch, tokens) at its own token; -100 where nothing is hidden."""
+        """Cross entropy of each hidden token; `labels` (batch, tokens) are -100 where nothing is hidden."""
         loss = super().loss(hidden_BTD, batch)
         if self.training:
             return loss
         hidden_ND, labels_N = labelled(hidden_BTD, batch["labels"])
         # In pieces, as the logits of all of them at once would be large.
-        likeliest = [self(piece, {}).argmax(-1) for piece in hidden_ND.split(256)]
+        likeliest = [self(piece, {}).argmax(-1) for piece in torch.split(hidden_ND, 256)]
         return replace(loss, labels=labels_N, predicted=torch.cat([labels_N[:0], *likeliest]))
 
     def metrics(self) -> "MaskedLMMetrics":

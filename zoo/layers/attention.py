@@ -111,7 +111,8 @@ class Attention(nn.Module):
         return self._look(q_BHTK, k_BGTK, v_BGTK, mask)
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
-        return x_BTD.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        batch, tokens, _ = x_BTD.shape
+        return x_BTD.view(batch, tokens, -1, self.head_dim).transpose(1, 2)
 
     def _look(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
         dropout = self.dropout if self.training else 0.0

@@ -151,8 +151,11 @@ class ZooModule(L.LightningModule):
 
     def networks(self) -> tuple[nn.Module, nn.ModuleDict]:
         """A new backbone and its heads, without weights of their own choosing."""
+        backbone = self.spec.build()
         heads = {name: head.build(self.spec) for name, head in self.head_specs.items()}
-        return self.spec.build(), nn.ModuleDict(heads)
+        for head in heads.values():
+            head.tie(backbone)
+        return backbone, nn.ModuleDict(heads)
 
     def build(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
         """Builds the networks, once, and fills them: from the Hub's files, or with fresh weights.
@@ -167,9 +170,9 @@ class ZooModule(L.LightningModule):
             backbone, heads = self.networks()
         for part in (backbone, heads):
             materialize(part.to(dtype), device)
-        for head in heads.values():
-            head.tie(backbone)
         self.backbone, self.heads = backbone, heads
+        for name in heads:
+            self.head(name).tie(backbone)
         if isinstance(self.source, HubModel):
             self._fill_from(self.source)
         else:

@@ -220,9 +220,7 @@ def test_what_was_made_is_used_again_and_other_content_makes_it_anew(
     source = sources()
     calls: Counter[str] = Counter()
     train, encode = base_data.train, Tokenizer.encode_batch
-    monkeypatch.setattr(
-        base_data, "train", lambda *given: (calls.update(["train"]), train(*given))[1]
-    )
+    monkeypatch.setattr(base_data, "train", lambda *given: (calls.update(["train"]), train(*given))[1])
     monkeypatch.setattr(
         Tokenizer,
         "encode_batch",

@@ -88,7 +88,9 @@ def test_measures_are_no_part_of_a_checkpoint() -> None:
 def test_labels_stand_beside_their_own_token(family: str) -> None:
     head = head_of(family)
     hidden, labels = torch.randn(2, 6, 32), torch.randint(0, 96, (2, 6))
-    expected = F.cross_entropy(head(hidden, {})[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
+    expected = F.cross_entropy(
+        head(hidden, {})[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum"
+    )
     loss = head.loss(hidden, {"labels": labels})
     assert_close(loss.total, expected)
     assert loss.num_labels == 10

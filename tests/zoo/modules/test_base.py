@@ -4,7 +4,6 @@ import functools
 import logging
 import math
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 

@@ -353,7 +353,8 @@ def test_training_goes_on_after_generation(model: DecoderModule) -> None:
 
 
 def test_forward_speaks_the_hubs_words(model: DecoderModule) -> None:
-    assert list(inspect.signature(model.forward).parameters) == ["input_ids", "attention_mask", "labels"]
+    words = ["input_ids", "attention_mask", "labels", "head", "more"]
+    assert list(inspect.signature(model.forward).parameters) == words
     ids = torch.randint(0, 96, (2, 6))
     output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
     assert output.loss is None
