@@ -61,7 +61,9 @@ class ZooData(L.LightningDataModule):
                 f"`validation_fraction` must lie between 0 and 1, got {validation_fraction}",
                 at="validation_fraction",
             )
-        least = {"batch_size": 1, "vocab_size": 257 if tokenizer == "bpe" else 32, "num_workers": 0}
+        # Bytes and special tokens.
+        ids = {"bpe": 256 + 1, "unigram": 256 + 3, "wordpiece": 32}
+        least = {"batch_size": 1, "vocab_size": ids[tokenizer], "num_workers": 0}
         given = {"batch_size": batch_size, "vocab_size": vocab_size, "num_workers": num_workers}
         for name, value in given.items():
             require_least(name, value, least[name])

@@ -1,0 +1,198 @@
+"""A model's tokenizer: `tokenizers.Tokenizer` with what the checkpoint's files say around it."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import tokenizers
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from zoo.errors import DataError
+from zoo.tokenizer import reading, special_tokens
+
+_NO_LIMIT = 2**31
+"""transformers writes 1e30 for `model_max_length` where there is none."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Texts to ids and back, with the special tokens of the checkpoint's files."""
+
+    backend: tokenizers.Tokenizer
+    config: dict[str, Any] = field(default_factory=dict)
+    """What tokenizer_config.json says."""
+    chat_template: str | None = None
+    """What chat_template.jinja says."""
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Self | None:
+        """From a model's folder; None where it holds none of the files that a tokenizer is read from.
+
+        Raises:
+            CheckpointError: A file cannot be read, or needs a package that is not installed.
+        """
+        files = reading.read(folder)
+        return None if files is None else cls(*files)
+
+    @classmethod
+    def from_plain(cls, value: dict[str, Any]) -> Self:
+        """From what `to_plain` returned."""
+        backend = tokenizers.Tokenizer.from_str(value["tokenizer"])
+        return cls(backend, value["config"], value.get("chat_template"))
+
+    def to_plain(self) -> dict[str, Any]:
+        """As text and plain values, for a checkpoint."""
+        return {
+            "tokenizer": self.backend.to_str(),
+            "config": self.config,
+            "chat_template": self.chat_template,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja."""
+        (folder / reading.FILE).write_text(self.backend.to_str(pretty=True), "utf-8")
+        config = json.dumps(self.config, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / reading.CONFIG_FILE).write_text(config + "\n", "utf-8")
+        if self.chat_template is not None:
+            (folder / reading.TEMPLATE_FILE).write_text(self.chat_template, "utf-8")
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens that the model reads, as `model_max_length` says; None: it says nothing."""
+        limit = self.config.get("model_max_length")
+        return None if limit is None or limit > _NO_LIMIT else int(limit)
+
+    @property
+    def padding_side(self) -> str:
+        """Where shorter rows of a batch are filled up: right or left."""
+        return str(self.config.get("padding_side", "right"))
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether the model is told which text of a pair a token is from."""
+        if names := self.config.get("model_input_names"):
+            return "token_type_ids" in names
+        # Llama's files number a second text as BERT's do; only BERT's also set it apart by a token.
+        return self.special_id("sep_token") is not None and any(self.backend.encode("a", "a").type_ids)
+
+    def special_id(self, name: str) -> int | None:
+        """The id of `bos_token`, `eos_token`, `pad_token`…, or None."""
+        token = special_tokens.named(self.config).get(name)
+        return None if token is None else self.backend.token_to_id(token)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of all special tokens, the additional ones too."""
+        added = self.backend.get_added_tokens_decoder().items()
+        named = map(self.backend.token_to_id, special_tokens.contents(self.config))
+        return frozenset(
+            [index for index, token in added if token.special]
+            + [index for index in named if index is not None]
+        )
+
+    def num_bytes(self) -> list[int]:
+        """Bytes of text that each id stands for; zero for special tokens."""
+        added, special = self.backend.get_added_tokens_decoder(), self.special_ids
+        size_of = _sizes_of_pieces(self.backend)
+        sizes = [0] * self.vocab_size
+        for token, index in self.backend.get_vocab(with_added_tokens=True).items():
+            if index not in special:
+                # Added ones are as they stand in texts.
+                sizes[index] = len(token.encode()) if index in added else size_of(token)
+        return sizes
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of a text, with the special tokens that the checkpoint puts around it.
+
+        Without them, a special token that the text spells is text, too.
+        """
+        return self.encode_batch([text], special=special)[0]
+
+    def encode_batch(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """Ids of each text, as `encode` gives them, several at a time."""
+        self.backend.encode_special_tokens = not special
+        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=special)
+        return [encoding.ids for encoding in encodings]
+
+    def batch(
+        self, texts: Sequence[str | tuple[str, str]], *, max_length: int | None = None
+    ) -> dict[str, Tensor]:
+        """Texts as tensors (texts, tokens), cut and filled up on the sides that the checkpoint says.
+
+        Args:
+            texts: At least one; a pair is read as one text.
+            max_length: Tokens of a row, special ones counted; by default `model_max_length`. Of a pair the
+                longer text is cut.
+
+        Returns:
+            `input_ids`, `attention_mask` and, where the model is told segments, `token_type_ids`.
+
+        Raises:
+            DataError: The special tokens alone are longer.
+        """
+        encodings = self._cut(texts, self.max_length if max_length is None else max_length)
+        rows = {
+            "input_ids": ([encoding.ids for encoding in encodings], self.special_id("pad_token") or 0),
+            "attention_mask": ([[1] * len(encoding.ids) for encoding in encodings], 0),
+        }
+        if self.has_segments:
+            segments = [encoding.type_ids for encoding in encodings]
+            rows["token_type_ids"] = segments, int(self.config.get("pad_token_type_id", 0))
+        return {name: self._padded(values, fill) for name, (values, fill) in rows.items()}
+
+    def _cut(
+        self, texts: Sequence[str | tuple[str, str]], max_length: int | None
+    ) -> list[tokenizers.Encoding]:
+        self.backend.encode_special_tokens = False
+        if max_length is None:
+            return self.backend.encode_batch_fast(list(texts))
+        # The backend would not cut at all.
+        least = self.backend.num_special_tokens_to_add(any(not isinstance(text, str) for text in texts))
+        if max_length < least:
+            raise DataError(
+                f"rows of {max_length} tokens have no room for the tokenizer's {least} special tokens",
+                at="max_length",
+                hint=f"set it to at least {least}",
+            )
+        self.backend.enable_truncation(max_length, direction=self.config.get("truncation_side", "right"))
+        try:
+            return self.backend.encode_batch_fast(list(texts))
+        finally:
+            self.backend.no_truncation()
+
+    def _padded(self, rows: list[list[int]], fill: int) -> Tensor:
+        tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
+        return pad_sequence(tensors, batch_first=True, padding_value=fill, padding_side=self.padding_side)
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text of ids."""
+        text: str = self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        return text
+
+
+def _sizes_of_pieces(backend: tokenizers.Tokenizer) -> Callable[[str], int]:
+    """Bytes of text that a piece of the vocabulary stands for."""
+    decoder = "" if backend.decoder is None else backend.decoder.__getstate__().decode()
+    is_byte_level, has_marked_spaces = '"ByteLevel"' in decoder, "▁" in decoder
+    prefix = getattr(backend.model, "continuing_subword_prefix", None) or ""
+    suffix = getattr(backend.model, "end_of_word_suffix", None) or ""
+
+    def size_of(piece: str) -> int:
+        if re.fullmatch(r"<0x[0-9A-F]{2}>", piece):
+            return 1
+        text = piece.removeprefix(prefix).removesuffix(suffix)
+        if is_byte_level:  # one character a byte
+            return len(text)
+        return len((text.replace("▁", " ") if has_marked_spaces else text).encode())
+
+    return size_of
