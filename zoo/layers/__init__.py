@@ -5,9 +5,10 @@ H heads of queries, G heads of keys and values, K head_dim, F intermediate_size,
 carry a label.
 """
 
-from zoo.layers.attention import Attention, CrossAttention, KeyValueCache, attend
+from zoo.layers.attention import Attention, CrossAttention, KeyValueCache
 from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
 from zoo.layers.initialization import initialize, materialize
+from zoo.layers.kernels import attend
 from zoo.layers.losses import IGNORED, linear_cross_entropy
 from zoo.layers.masks import Mask
 from zoo.layers.norms import RMSNorm

@@ -7,10 +7,10 @@ Ainslie et al., 2023 (grouped queries): https://arxiv.org/abs/2305.13245
 from collections.abc import Callable
 from typing import Protocol
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.layers.feedforward import autocast_once
+from zoo.layers.kernels import attend
 from zoo.layers.masks import Mask
 from zoo.layers.positions import Rope
 
@@ -23,46 +23,6 @@ class KeyValueCache(Protocol):
 
     def memory(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Keys and values of a text that does not change, made the first time."""
-
-
-def attend(
-    q_BHTK: Tensor,
-    k_BGSK: Tensor,
-    v_BGSK: Tensor,
-    mask: Mask,
-    *,
-    scale: float | None = None,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Attention of queries over keys, by the cheapest kernel that the mask allows.
-
-    Args:
-        q_BHTK: Queries, the last T of the S tokens.
-        k_BGSK: Keys; each serves H/G heads of queries.
-        v_BGSK: Values.
-        mask: What each query may see.
-        scale: Factor of the scores; by default head_dim ** -0.5.
-        dropout: Probability of dropping a weight.
-    """
-    num_queries, num_keys = q_BHTK.shape[-2], k_BGSK.shape[-2]
-    plain = mask.padding_BS is None and mask.bias_BHTS is None
-    causal_alone = mask.is_causal and plain and num_queries == num_keys > 1
-    dense = None if causal_alone else mask.dense(num_queries, num_keys, q_BHTK.device)
-    grouped = q_BHTK.shape[1] != k_BGSK.shape[1]
-    if grouped and not q_BHTK.is_cuda:  # the CPU's fused kernel takes equal heads only
-        repeats = q_BHTK.shape[1] // k_BGSK.shape[1]
-        k_BGSK, v_BGSK = k_BGSK.repeat_interleave(repeats, 1), v_BGSK.repeat_interleave(repeats, 1)
-        grouped = False
-    return F.scaled_dot_product_attention(
-        q_BHTK,
-        k_BGSK,
-        v_BGSK,
-        attn_mask=dense.to(q_BHTK.dtype) if dense is not None and dense.is_floating_point() else dense,
-        dropout_p=dropout,
-        is_causal=causal_alone,
-        scale=scale,
-        enable_gqa=grouped,
-    )
 
 
 class Attention(nn.Module):
@@ -132,7 +92,7 @@ class CrossAttention(Attention):
         Args:
             x_BTD: Of the text that looks.
             memory_BSD: Of the text that is seen; while decoding, its keys and values are made once.
-            mask: Which of its tokens are real.
+            mask: What is seen of it; `Mask.across` makes it.
             cache: What the layer remembers.
         """
         x_BTD = autocast_once(x_BTD)
@@ -142,4 +102,4 @@ class CrossAttention(Attention):
             return self._heads(self.key(seen_BSD)), self._heads(self.value(seen_BSD))
 
         k_BGSK, v_BGSK = make() if cache is None else cache.memory(make)
-        return self._look(self._heads(self.query(x_BTD)), k_BGSK, v_BGSK, mask.across())
+        return self._look(self._heads(self.query(x_BTD)), k_BGSK, v_BGSK, mask)

@@ -1,74 +1,151 @@
 """What attention may see, as a description; a kernel that needs a tensor asks for one."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Mask:
-    """What each token may see: all real tokens, or those up to itself.
+    """What each token may see: the tokens of its own document, all of them or those near by or before it.
 
-    The batch says which tokens are real, the family says in which direction its layers look.
+    The batch says which tokens belong together, the family says in which direction and how far its layers
+    look. Rows of several documents are packed rows: a document never sees another, and its positions start
+    at zero.
     """
 
-    padding_BS: Tensor | None = None
-    """Boolean, true where a token is real; None where every token is."""
+    documents_BS: Tensor | None = None
+    """The number of each token's document in its row, rising from one; zero is padding. None where every row
+    is one document; boolean where none has several."""
     is_causal: bool = False
     """Whether a token sees only itself and what came before."""
-    is_across: bool = False
-    """Whether the tokens that are seen are another text's than those that look."""
+    reach: int | None = None
+    """A token sees what is fewer than so many tokens away; None: all."""
+    prefix_BS: Tensor | None = None
+    """Boolean, true for tokens that those before them see, too."""
     bias_BHTS: Tensor | None = None
     """Added to the scores, broadcast over the batch and the heads."""
+    is_across: bool = False
+    """Whether the tokens that are seen are another text's than those that look."""
+    asking_BT: Tensor | None = None
+    """Documents of the tokens that look, where they are another text's."""
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_attention_mask(cls, attention_mask: Tensor | None) -> "Mask":
-        """From the Hub's `attention_mask` (batch, tokens), 1 where a token is real."""
-        return cls(None if attention_mask is None else attention_mask.bool())
+        """From the Hub's `attention_mask` (batch, tokens): 1 where a token is real; packed, its document."""
+        if attention_mask is not None and attention_mask.device.type == "cpu" and attention_mask.numel():
+            if attention_mask.min() > 0 and attention_mask.max() <= 1:
+                return cls()
+            if attention_mask.max() <= 1:  # elsewhere, to ask would be to wait
+                attention_mask = attention_mask.bool()
+        return cls(attention_mask)
 
     def causal(self) -> "Mask":
         """The same tokens, each seeing only itself and what came before."""
         return replace(self, is_causal=True)
 
-    def across(self) -> "Mask":
-        """The same tokens, seen by those of another text."""
-        return replace(self, is_across=True)
+    def within(self, reach: int | None) -> "Mask":
+        """The same tokens, each seeing what is fewer than `reach` tokens away.
+
+        Beltagy et al., 2020: https://arxiv.org/abs/2004.05150
+        """
+        return replace(self, reach=reach)
+
+    def with_prefix(self, prefix_BS: Tensor) -> "Mask":
+        """The same view, with tokens that those before them see, too.
+
+        Raffel et al., 2019, section 3.2.1: https://arxiv.org/abs/1910.10683
+        """
+        return replace(self, prefix_BS=prefix_BS)
 
     def with_bias(self, bias_BHTS: Tensor) -> "Mask":
         """The same view, with something added to the scores."""
         return replace(self, bias_BHTS=bias_BHTS)
 
+    def across(self, asking: "Mask") -> "Mask":
+        """The same tokens, seen by those of another text: each document by its namesake."""
+        return Mask(self.documents_BS, is_across=True, asking_BT=asking.documents_BS)
+
     def positions(self, input_ids: Tensor, num_past: int = 0) -> Tensor:
-        """Positions (batch or 1, tokens) of tokens after `num_past` others; padding is not counted."""
+        """Positions (batch or 1, tokens) of tokens after `num_past` others, each in its own document."""
         num_tokens = input_ids.shape[1]
-        if self.padding_BS is None:
+        if self.documents_BS is None:
             return torch.arange(num_past, num_past + num_tokens, device=input_ids.device)[None]
-        counted = self.padding_BS.cumsum(-1) - 1
-        return counted.clamp(min=0)[:, -num_tokens:]
+        real_BS = self.documents_BS > 0
+        counted_BS = real_BS.cumsum(-1) - 1
+        if self.documents_BS.dtype != torch.bool:
+            highest_BS = self.documents_BS.cummax(-1).values
+            begins_BS = real_BS & (highest_BS.diff(dim=-1, prepend=torch.zeros_like(highest_BS[:, :1])) > 0)
+            counted_BS = counted_BS - counted_BS.where(begins_BS, 0).cummax(-1).values
+        return counted_BS.clamp(min=0)[:, -num_tokens:]
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What a kernel makes of this description, made for the first layer that asks."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
+
+    @property
+    def is_right_padded(self) -> bool:
+        """Whether it is known that all padding stands at the ends of rows of one document."""
+        documents_BS = self.documents_BS
+        if documents_BS is None:
+            return True
+        if documents_BS.dtype != torch.bool or documents_BS.device.type != "cpu":
+            return False
+        return self.once("right", lambda: not bool((documents_BS[:, 1:] > documents_BS[:, :-1]).any()))
 
     def dense(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
-        """What is added to scores (batch or 1, heads or 1, queries, keys); None where it is nothing.
+        """What is added to scores (batch or 1, heads or 1, queries or 1, keys); None where it is nothing.
 
         Boolean, true where seen, or, where there is a bias, the bias with minus infinity where not seen.
         The queries are the last of the keys, or another text's.
         """
-        seen = self._seen(num_queries, num_keys, device)
+        seen = self.once(f"seen {num_queries} {num_keys}", lambda: self._seen(num_queries, num_keys, device))
         if self.bias_BHTS is None or seen is None:
             return seen if self.bias_BHTS is None else self.bias_BHTS
         return self.bias_BHTS.masked_fill(~seen, -torch.inf)
 
     def _seen(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
-        seen: Tensor | None = None
-        if self.is_causal and num_queries > 1:
-            everything = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
-            seen = everything.tril(num_keys - num_queries)[None, None]
-        if self.padding_BS is not None:
-            real = self.padding_BS[:, None, None, :]
-            if self.is_across:  # softmax over nothing is NaN: an empty text is seen as it is
-                return real | ~real.any(-1, keepdim=True)
-            seen = real if seen is None else seen & real
-            # A padded token would see nothing: it sees itself.
-            itself = torch.eye(num_queries, num_keys, dtype=torch.bool, device=device)
-            seen = seen | itself.roll(num_keys - num_queries, -1)
-        return seen
+        near = None if self.is_across else self._near(num_queries, num_keys, device)
+        together = self._together(num_queries, is_ordered=near is not None)
+        if near is None or together is None:
+            return together if near is None else near
+        return near & together
+
+    def _near(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
+        """By order and distance alone, (batch or 1, 1, queries, keys)."""
+        is_ordered = self.is_causal and (num_queries > 1 or self.prefix_BS is not None)
+        is_short = self.reach is not None and self.reach < num_keys
+        if not (is_ordered or is_short):
+            return None
+        keys_S = torch.arange(num_keys, device=device)
+        before_TS = keys_S[num_keys - num_queries :, None] - keys_S
+        near = before_TS.abs() < (num_keys if self.reach is None else self.reach)
+        if not self.is_causal:
+            return near[None, None]
+        if self.prefix_BS is None:
+            return (near & (before_TS >= 0))[None, None]
+        return near & ((before_TS >= 0) | self.prefix_BS[:, None, None, :])
+
+    def _together(self, num_queries: int, *, is_ordered: bool) -> Tensor | None:
+        """By documents alone, (batch, 1, queries or 1, keys)."""
+        seen_BS = self.documents_BS
+        if seen_BS is None:
+            return None
+        asking_BT = self.asking_BT if self.is_across else seen_BS[:, -num_queries:]
+        is_packed = seen_BS.dtype != torch.bool
+        if asking_BT is None or not (is_packed or is_ordered):  # what is padding may then see what is real
+            together = (seen_BS == 1)[:, None, None, :]
+        else:
+            together = (asking_BT[:, :, None] == seen_BS[:, None, :])[:, None]
+            if not self.is_across:
+                return together  # each token sees itself
+        return together | ~together.any(-1, keepdim=True)  # softmax over nothing would be NaN

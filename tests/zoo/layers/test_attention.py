@@ -1,127 +1,195 @@
 """Attention beside a softmax written out in float64."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 from torch.testing import assert_close
 
 from zoo.generation import LayerCache
-from zoo.layers import Attention, Mask, RotaryPositions, attend
+from zoo.layers import Attention, CrossAttention, Mask, RotaryPositions, attend
+from zoo.layers.kernels import KERNELS, Call, Kernel, block_wise, boundaries
 
-PADDINGS = ("none", "left", "right", "both", "a whole row")
+from .views import View, views
 
 
 @dataclass(frozen=True)
 class Case:
     """Shapes and what is seen of one call."""
 
-    batch: int
+    view: View
     groups: int
     repeats: int
     width: int
-    num_keys: int
     num_queries: int
-    is_causal: bool
-    padding: str
+    has_bias: bool
     seed: int
 
-    def tensors(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
+    @property
+    def num_keys(self) -> int:
+        return len(self.view.documents[0])
 
-        def drawn(heads: int, tokens: int) -> Tensor:
-            shape = self.batch, heads, tokens, self.width
-            values = torch.randn(shape, generator=generator, dtype=torch.float64) * 2
-            return values.to(dtype).requires_grad_()
+    @property
+    def batch(self) -> int:
+        return len(self.view.documents)
 
-        return (
-            drawn(self.groups * self.repeats, self.num_queries),
-            drawn(self.groups, self.num_keys),
-            drawn(self.groups, self.num_keys),
+    def drawn(self, *shape: int, salt: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed + salt)
+        return torch.randn(shape, generator=generator, dtype=torch.float64) * 2
+
+    def tensors(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys, values and a bias, leaves of the graph."""
+        heads = self.groups * self.repeats
+        shapes = (
+            (self.batch, heads, self.num_queries, self.width),
+            (self.batch, self.groups, self.num_keys, self.width),
+            (self.batch, self.groups, self.num_keys, self.width),
+            (1, heads, self.num_queries, self.num_keys),
         )
+        made = (self.drawn(*shape, salt=salt).to(dtype) for salt, shape in enumerate(shapes))
+        q, k, v, bias = (tensor.requires_grad_() for tensor in made)
+        return q, k, v, bias
 
-    def real(self) -> Tensor | None:
-        if self.padding == "none":
-            return None
-        real = torch.ones(self.batch, self.num_keys, dtype=torch.bool)
-        for row in range(self.batch):
-            hidden = (row + 1) % self.num_keys
-            if self.padding in ("left", "both"):
-                real[row, :hidden] = False
-            if self.padding in ("right", "both"):
-                real[row, self.num_keys - hidden :] = False
-        if self.padding == "a whole row":
-            real[-1] = False
-        return real
+    def mask(self, bias: Tensor) -> Mask:
+        mask = self.view.mask()
+        return mask.with_bias(bias) if self.has_bias else mask
 
-    def mask(self) -> Mask:
-        return Mask(self.real(), self.is_causal)
+    def is_real(self) -> Tensor:
+        """Where answers are promised, (batch, 1, queries, 1)."""
+        return torch.tensor(self.view.documents)[:, None, -self.num_queries :, None] > 0
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    num_keys = draw(st.integers(1, 8))
+    view = draw(views())
     return Case(
-        batch=draw(st.integers(1, 3)),
+        view,
         groups=draw(st.integers(1, 3)),
         repeats=draw(st.integers(1, 3)),
         width=draw(st.sampled_from([1, 2, 5, 8])),
-        num_keys=num_keys,
-        num_queries=draw(st.integers(1, num_keys)),
-        is_causal=draw(st.booleans()),
-        padding=draw(st.sampled_from(PADDINGS)),
+        num_queries=draw(st.integers(1, len(view.documents[0]))),
+        has_bias=draw(st.booleans()),
         seed=draw(st.integers(0, 2**16)),
     )
 
 
-def written_out(case: Case, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
-    """Query by query, each over the list of the keys that it sees."""
-    real, past = case.real(), case.num_keys - case.num_queries
+def written_out(
+    case: Case, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float | None = None
+) -> Tensor:
+    """Query by query, each over the list of the keys that it sees; zeros for padding."""
+    past = case.num_keys - case.num_queries
     scale = 1 / math.sqrt(case.width) if scale is None else scale
     rows = []
     for b in range(case.batch):
         for h in range(case.groups * case.repeats):
             for t in range(case.num_queries):
-                seen = [
-                    s
-                    for s in range(case.num_keys)
-                    if s == t + past
-                    or ((real is None or real[b, s]) and (not case.is_causal or s <= t + past))
-                ]
+                seen = [s for s in range(case.num_keys) if case.view.sees(b, t + past, s)]
                 keys, values = k[b, h // case.repeats, seen], v[b, h // case.repeats, seen]
-                weights = torch.softmax(keys @ q[b, h, t] * scale, 0)
-                rows.append(weights @ values)
+                scores = keys @ q[b, h, t] * scale
+                if case.has_bias:
+                    scores = scores + bias[0, h, t, seen]
+                is_real = case.view.documents[b][t + past] > 0
+                rows.append(torch.softmax(scores, 0) @ values * is_real)
     return torch.stack(rows).view_as(q)
 
 
-@settings(deadline=None, max_examples=120, derandomize=True)
-@given(case=cases())
-def test_attention_and_its_gradients_equal_a_dense_softmax(case: Case) -> None:
-    ours, theirs = case.tensors(), case.tensors()
-    output, expected = attend(*ours, case.mask()), written_out(case, *theirs)
-    assert_close(output, expected, rtol=1e-10, atol=1e-10)
-    slope = torch.randn_like(expected)
-    torch.autograd.backward((output, expected), (slope, slope))
-    for mine, reference in zip(ours, theirs, strict=True):
-        assert_close(mine.grad, reference.grad, rtol=1e-9, atol=1e-9)
+EAGER_BLOCKS = Kernel(
+    "blocks, not compiled",
+    lambda call: call.mask.bias_BHTS is None and not call.dropout,
+    lambda call: block_wise(call, flex_attention),
+)
+WITHOUT_GRADIENTS = {"blocks", EAGER_BLOCKS.name}
+"""torch's flex_attention has no backward on a CPU."""
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("kernel", [*KERNELS, EAGER_BLOCKS], ids=lambda kernel: kernel.name)
+def test_every_kernel_gives_the_dense_answer_and_its_gradients(kernel: Kernel) -> None:
+    """Counts the calls that a kernel could take, so that none passes by never being asked."""
+    taken = 0
+
+    @settings(deadline=None, max_examples=200, derandomize=True)
+    @given(case=cases())
+    def check(case: Case) -> None:
+        nonlocal taken
+        ours, theirs = case.tensors(), case.tensors()
+        call = Call(*ours[:3], case.mask(ours[3]))
+        if not kernel.can(call):
+            return
+        taken += 1
+        if kernel.name in WITHOUT_GRADIENTS:
+            with torch.no_grad():
+                output, expected = kernel.run(call), written_out(case, *theirs)
+            assert_close(output * case.is_real(), expected, rtol=1e-10, atol=1e-10)
+            return
+        output, expected = kernel.run(call), written_out(case, *theirs)
+        assert_close(output * case.is_real(), expected, rtol=1e-10, atol=1e-10)
+        slope = torch.randn_like(expected) * case.is_real()
+        torch.autograd.backward((output, expected), (slope, slope))
+        for mine, reference in zip(ours, theirs, strict=True):
+            if reference.grad is not None:
+                assert_close(mine.grad, reference.grad, rtol=1e-9, atol=1e-9)
+
+    check()
+    runs_here = kernel.name in ("plain", "dense", EAGER_BLOCKS.name)
+    assert (taken > 20) == runs_here
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(case=cases())
 def test_in_float32_attention_stays_within_rounding(case: Case) -> None:
-    output = attend(*case.tensors(torch.float32), case.mask())
-    expected = written_out(case, *(tensor.double() for tensor in case.tensors(torch.float32)))
+    q, k, v, bias = case.tensors(torch.float32)
+    output = attend(q, k, v, case.mask(bias)) * case.is_real()
+    expected = written_out(case, *(tensor.double() for tensor in (q, k, v, bias)))
     assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.gpu
+@settings(deadline=None, max_examples=200, derandomize=True)
+@given(case=cases())
+def test_on_a_gpu_packed_rows_equal_the_dense_answer(case: Case) -> None:
+    case = replace(case, width=64)
+    q, k, v = (tensor.detach().cuda().bfloat16() for tensor in case.tensors()[:3])
+    on_gpu = Mask(torch.tensor(case.view.documents).cuda(), case.view.is_causal, case.view.reach)
+    output = attend(q, k, v, on_gpu) * case.is_real().cuda()
+    dense = KERNELS[-1].run(Call(q.float(), k.float(), v.float(), on_gpu)) * case.is_real().cuda()
+    assert_close(output.float(), dense, rtol=2e-2, atol=2e-2)
+
+
+def test_the_kernel_is_the_cheapest_that_the_description_allows() -> None:
+    q = torch.randn(2, 2, 4, 8)
+
+    def chosen(mask: Mask, num_queries: int = 4) -> str:
+        call = Call(q[:, :, :num_queries], q, q, mask)
+        return next(kernel for kernel in KERNELS if kernel.can(call)).name
+
+    right, left = (
+        Mask(torch.tensor([row, [True] * 4]))
+        for row in ([True, True, False, False], [False, True, True, True])
+    )
+    assert chosen(Mask()) == chosen(Mask().causal()) == chosen(right.causal()) == "plain"
+    assert chosen(Mask().causal(), 1) == chosen(Mask().within(4)) == "plain"
+    packed = Mask(torch.tensor([[1, 1, 2, 2], [1, 1, 1, 0]]))
+    for mask in (
+        right,
+        packed,
+        packed.causal(),
+        Mask().causal().within(2),
+        Mask(right.documents_BS.flip(-1)).causal(),
+    ):
+        assert chosen(mask) == "dense"
+    assert chosen(Mask().causal(), 2) == "dense"
+
+
 def test_the_scale_of_the_scores_can_be_given() -> None:
-    case = Case(1, 2, 1, 4, 5, 5, True, "none", 0)
-    q, k, v = case.tensors()
-    assert_close(attend(q, k, v, case.mask(), scale=0.1), written_out(case, q, k, v, 0.1))
+    case = Case(View([[1] * 5], True, None, None), 2, 1, 4, 5, False, 0)
+    q, k, v, bias = case.tensors()
+    assert_close(attend(q, k, v, case.mask(bias), scale=0.1), written_out(case, q, k, v, bias, 0.1))
 
 
 def attention(**sizes: int) -> Attention:
@@ -196,3 +264,26 @@ def test_under_autocast_attention_computes_in_bfloat16() -> None:
         output = layer(x, Mask(is_causal=True))
     assert output.dtype == torch.bfloat16
     assert_close(output.float(), expected, rtol=0.1, atol=0.1)
+
+
+def test_packed_texts_look_across_as_each_alone() -> None:
+    layer = CrossAttention(12, 3)
+    texts = [
+        (torch.randn(1, asking, 12), torch.randn(1, seen, 12)) for asking, seen in ((3, 2), (1, 4), (2, 1))
+    ]
+    expected = torch.cat([layer(x, memory, Mask().across(Mask())) for x, memory in texts], 1)
+
+    def numbered(lengths: list[int]) -> Mask:
+        return Mask(
+            torch.tensor([[number for number, length in enumerate(lengths, 1) for _ in range(length)]])
+        )
+
+    mask = numbered([2, 4, 1]).across(numbered([3, 1, 2]))
+    x, memory = (torch.cat(parts, 1) for parts in zip(*texts, strict=True))
+    assert_close(layer(x, memory, mask), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_boundaries_are_where_documents_and_rows_begin() -> None:
+    documents = torch.tensor([[1, 1, 2, 0], [0, 1, 1, 1]])
+    assert boundaries(documents).tolist() == [0, 2, 3, 4, 5, 8]
+    assert boundaries(documents).dtype == torch.int32

@@ -1,0 +1,238 @@
+"""Kernels of attention: what each can do, and how it is called. The first that can is taken.
+
+A kernel that makes something of the mask makes it once for all layers, in `Mask.once`.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.layers.masks import Mask
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # a torch without it, or a build without its kernels
+    varlen_attn = None
+
+LONG = 1024
+"""Tokens of a row from which blocks that no one sees are worth finding."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """Queries, keys and values of one attention, and what may be seen."""
+
+    q_BHTK: Tensor
+    k_BGSK: Tensor
+    v_BGSK: Tensor
+    mask: Mask
+    scale: float | None = None
+    """Factor of the scores; None: head_dim ** -0.5."""
+    dropout: float = 0.0
+    """Probability of dropping a weight."""
+
+    @property
+    def num_queries(self) -> int:
+        """Tokens that look."""
+        return self.q_BHTK.shape[-2]
+
+    @property
+    def num_keys(self) -> int:
+        """Tokens that are seen."""
+        return self.k_BGSK.shape[-2]
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether several heads of queries share keys and values."""
+        return self.q_BHTK.shape[1] != self.k_BGSK.shape[1]
+
+    def with_equal_heads(self) -> "Call":
+        """Keys and values repeated for each of their heads of queries."""
+        repeats = self.q_BHTK.shape[1] // self.k_BGSK.shape[1]
+        if repeats == 1:
+            return self
+        k_BHSK, v_BHSK = (part.repeat_interleave(repeats, 1) for part in (self.k_BGSK, self.v_BGSK))
+        return Call(self.q_BHTK, k_BHSK, v_BHSK, self.mask, self.scale, self.dropout)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One way to attend."""
+
+    name: str
+    can: Callable[[Call], bool]
+    """Whether it gives the right answer, and gradients, for this call on this device."""
+    run: Callable[[Call], Tensor]
+    """Queries' view of the values, (batch, heads, tokens, head_dim)."""
+
+
+def _scaled_dot_product(call: Call, dense: Tensor | None, *, is_causal: bool) -> Tensor:
+    if not call.q_BHTK.is_cuda:  # the CPU's fused kernel takes equal heads only
+        call = call.with_equal_heads()
+    return F.scaled_dot_product_attention(
+        call.q_BHTK,
+        call.k_BGSK,
+        call.v_BGSK,
+        attn_mask=dense.to(call.q_BHTK.dtype) if dense is not None and dense.is_floating_point() else dense,
+        dropout_p=call.dropout,
+        is_causal=is_causal,
+        scale=call.scale,
+        enable_gqa=call.is_grouped,
+    )
+
+
+# Without a mask tensor, by the flag alone.
+
+
+def _is_plain(call: Call) -> bool:
+    mask = call.mask
+    is_short = mask.reach is not None and mask.reach < call.num_keys
+    if mask.bias_BHTS is not None or mask.prefix_BS is not None or is_short:
+        return False
+    if not mask.is_causal:
+        return mask.documents_BS is None
+    # Padding at the end is seen by no real token; a single token sees all that is there.
+    is_whole = call.num_queries == call.num_keys and mask.is_right_padded
+    return is_whole or (call.num_queries == 1 and mask.documents_BS is None)
+
+
+def _plain(call: Call) -> Tensor:
+    return _scaled_dot_product(call, None, is_causal=call.mask.is_causal and call.num_queries > 1)
+
+
+# Rows as one stream of documents, each attending in itself.
+
+
+def _is_stream(call: Call) -> bool:
+    mask, q = call.mask, call.q_BHTK
+    return (
+        varlen_attn is not None
+        and q.is_cuda
+        and q.dtype in (torch.bfloat16, torch.float16)
+        and q.shape[-1] <= 256
+        and q.shape[-1] % 8 == 0
+        and call.num_queries == call.num_keys
+        and mask.documents_BS is not None
+        and mask.prefix_BS is None
+        and mask.bias_BHTS is None
+        and not mask.is_across
+        and not call.dropout
+    )
+
+
+def boundaries(documents_BS: Tensor) -> Tensor:
+    """Where documents begin in rows that are laid end to end, and where the last one ends; int32."""
+    begins_BS = torch.ones_like(documents_BS, dtype=torch.bool)
+    begins_BS[:, 1:] = documents_BS[:, 1:] != documents_BS[:, :-1]
+    starts = begins_BS.flatten().nonzero().flatten()
+    return F.pad(starts, (0, 1), value=documents_BS.numel()).int()
+
+
+def _stream(call: Call) -> Tensor:
+    call = call.with_equal_heads()
+    documents_BS = call.mask.documents_BS
+    assert documents_BS is not None
+    starts = call.mask.once("boundaries", lambda: boundaries(documents_BS))
+    reach = -1 if call.mask.reach is None else call.mask.reach - 1
+    q, k, v = (part.transpose(1, 2).flatten(0, 1) for part in (call.q_BHTK, call.k_BGSK, call.v_BGSK))
+    longest, window = call.num_keys, (reach, 0 if call.mask.is_causal else reach)
+    seen: Tensor = varlen_attn(
+        q, k, v, starts, starts, longest, longest, scale=call.scale, window_size=window
+    )
+    return seen.unflatten(0, (call.q_BHTK.shape[0], -1)).transpose(1, 2)
+
+
+# Blocks of the description, those that no one sees left out.
+
+
+def _is_block_wise(call: Call) -> bool:
+    is_long = min(call.num_queries, call.num_keys) >= LONG
+    return call.q_BHTK.is_cuda and is_long and call.mask.bias_BHTS is None and not call.dropout
+
+
+@functools.cache
+def _compiled_flex() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
+
+
+def sees(mask: Mask, num_past: int) -> Callable[..., Tensor]:
+    """The description as a rule for one query and one key, by their numbers in a row."""
+    asking = mask.asking_BT if mask.is_across else mask.documents_BS
+
+    def rule(b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        place = t if mask.is_across else t + num_past
+        seen = s >= 0
+        if mask.is_causal:
+            seen = place >= s
+        if mask.prefix_BS is not None:
+            seen = seen | mask.prefix_BS[b, s]
+        if mask.reach is not None:
+            seen = seen & ((place - s).abs() < mask.reach)
+        if mask.documents_BS is not None:
+            own = 1 if asking is None else asking[b, place]
+            seen = seen & (mask.documents_BS[b, s] == own)
+        return seen
+
+    return rule
+
+
+def block_wise(call: Call, attention: Callable[..., Any]) -> Tensor:
+    """Attention by `flex_attention`, compiled or not."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    rule = sees(call.mask, call.num_keys - call.num_queries)
+    size = call.q_BHTK.shape[0], None, call.num_queries, call.num_keys
+    blocks = call.mask.once(
+        f"blocks {size}", lambda: create_block_mask(rule, *size, device=call.q_BHTK.device.type)
+    )
+    found: Tensor = attention(
+        call.q_BHTK, call.k_BGSK, call.v_BGSK, block_mask=blocks, scale=call.scale, enable_gqa=call.is_grouped
+    )
+    return found
+
+
+# A mask tensor, which says everything.
+
+
+def _dense(call: Call) -> Tensor:
+    dense = call.mask.dense(call.num_queries, call.num_keys, call.q_BHTK.device)
+    return _scaled_dot_product(call, dense, is_causal=False)
+
+
+KERNELS = (
+    Kernel("plain", _is_plain, _plain),
+    Kernel("stream", _is_stream, _stream),
+    Kernel("blocks", _is_block_wise, lambda call: block_wise(call, _compiled_flex())),
+    Kernel("dense", lambda call: True, _dense),
+)
+"""From the cheapest to the one that can always."""
+
+
+def attend(
+    q_BHTK: Tensor,
+    k_BGSK: Tensor,
+    v_BGSK: Tensor,
+    mask: Mask,
+    *,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attention of queries over keys, by the cheapest kernel that the mask allows.
+
+    Args:
+        q_BHTK: Queries, the last T of the S tokens.
+        k_BGSK: Keys; each serves H/G heads of queries.
+        v_BGSK: Values.
+        mask: What each query may see.
+        scale: Factor of the scores; by default head_dim ** -0.5.
+        dropout: Probability of dropping a weight.
+    """
+    call = Call(q_BHTK, k_BGSK, v_BGSK, mask, scale, dropout)
+    return next(kernel for kernel in KERNELS if kernel.can(call)).run(call)
