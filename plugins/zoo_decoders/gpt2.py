@@ -191,7 +191,8 @@ class GPT2Decoder(nn.Module):
         """Hidden states (batch, tokens, hidden_size) of ids (batch, tokens), each seeing those before it."""
         positions_BT = mask.positions(input_ids, cache.length if cache else 0)
         x_BTD = self.dropout(self.embedding(input_ids) + self.positions(positions_BT))
+        mask = mask.causal()
         for index, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, mask.causal(), cache.layer(index) if cache else None)
+            x_BTD = block(x_BTD, mask, cache.layer(index) if cache else None)
         output_BTD: Tensor = self.norm(x_BTD)
         return output_BTD

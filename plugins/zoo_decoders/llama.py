@@ -126,7 +126,8 @@ class LlamaDecoder(nn.Module):
         """Hidden states (batch, tokens, hidden_size) of ids (batch, tokens), each seeing those before it."""
         rope = self.positions(mask.positions(input_ids, cache.length if cache else 0))
         x_BTD = self.embedding(input_ids)
+        mask = mask.causal()
         for index, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, mask.causal(), rope, cache.layer(index) if cache else None)
+            x_BTD = block(x_BTD, mask, rope, cache.layer(index) if cache else None)
         output_BTD: Tensor = self.norm(x_BTD)
         return output_BTD

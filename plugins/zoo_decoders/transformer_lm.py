@@ -93,6 +93,7 @@ class TransformerLMDecoder(nn.Module):
         positions_BT = mask.positions(input_ids, cache.length if cache else 0)
         x_BTD = self.embedding(input_ids) * math.sqrt(self.embedding.embedding_dim)
         hidden_BTD: Tensor = self.dropout(x_BTD + self.positions(positions_BT).to(x_BTD.dtype))
+        mask = mask.causal()
         for index, block in enumerate(self.blocks):
-            hidden_BTD = block(hidden_BTD, mask.causal(), cache.layer(index) if cache else None)
+            hidden_BTD = block(hidden_BTD, mask, cache.layer(index) if cache else None)
         return hidden_BTD

@@ -150,9 +150,9 @@ class TransformerEncoderDecoder(nn.Module):
         x_BTD = self._embed(
             decoder_input_ids, mask.positions(decoder_input_ids, cache.length if cache else 0)
         )
+        mask, memory_mask = mask.causal(), memory_mask.across(mask)
         for index, block in enumerate(self.decoder):
-            layer = cache.layer(index) if cache else None
-            x_BTD = block(x_BTD, mask.causal(), memory, memory_mask, layer)
+            x_BTD = block(x_BTD, mask, memory, memory_mask, cache.layer(index) if cache else None)
         return x_BTD
 
     def _embed(self, ids_BT: Tensor, positions_BT: Tensor) -> Tensor:

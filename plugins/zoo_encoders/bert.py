@@ -163,9 +163,9 @@ class BertEncoder(nn.Module):
             mask: Which tokens are real.
             token_type_ids: (batch, tokens), the segment of each; by default the first.
         """
-        places_T = torch.arange(input_ids.shape[1], device=input_ids.device)
         kinds_BT = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        x_BTD = self.embedding(input_ids) + self.token_types(kinds_BT) + self.positions(places_T)
+        x_BTD = self.embedding(input_ids) + self.token_types(kinds_BT)
+        x_BTD = x_BTD + self.positions(mask.positions(input_ids))
         hidden_BTD: Tensor = self.dropout(self.norm(x_BTD))
         for block in self.blocks:
             hidden_BTD = block(hidden_BTD, mask)

@@ -11,13 +11,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 from zoo.layers.masks import Mask
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # a torch without it, or a build without its kernels
-    varlen_attn = None
 
 LONG = 1024
 """Tokens of a row from which blocks that no one sees are worth finding."""
@@ -111,8 +108,7 @@ def _plain(call: Call) -> Tensor:
 def _is_stream(call: Call) -> bool:
     mask, q = call.mask, call.q_BHTK
     return (
-        varlen_attn is not None
-        and q.is_cuda
+        q.is_cuda
         and q.dtype in (torch.bfloat16, torch.float16)
         and q.shape[-1] <= 256
         and q.shape[-1] % 8 == 0

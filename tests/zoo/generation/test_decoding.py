@@ -41,7 +41,7 @@ def test_shorter_prompts_are_padded_on_the_left_and_the_padding_is_hidden() -> N
     step = Counting()
     assert decode(step, [[3, 4, 5], [20]], decoding(max_new_tokens=2), CPU) == [[6, 7], [21, 22]]
     assert step.fed == [[[3, 4, 5], [0, 0, 20]], [[6], [21]]]
-    hidden = [mask.padding_BS for mask in step.masks]
+    hidden = [mask.documents_BS for mask in step.masks]
     assert [real.int().tolist() for real in hidden if real is not None] == [
         [[1, 1, 1], [0, 0, 1]],
         [[1, 1, 1, 1], [0, 0, 1, 1]],
@@ -51,7 +51,7 @@ def test_shorter_prompts_are_padded_on_the_left_and_the_padding_is_hidden() -> N
 def test_prompts_of_one_length_need_no_mask() -> None:
     step = Counting()
     decode(step, [[3, 4], [20, 21]], decoding(), CPU)
-    assert {mask.padding_BS for mask in step.masks} == {None}
+    assert {mask.documents_BS for mask in step.masks} == {None}
 
 
 def test_a_row_ends_with_its_end_token_and_the_others_go_on() -> None:

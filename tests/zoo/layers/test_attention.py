@@ -112,23 +112,24 @@ WITHOUT_GRADIENTS = {"blocks", EAGER_BLOCKS.name}
 def test_every_kernel_gives_the_dense_answer_and_its_gradients(kernel: Kernel) -> None:
     """Counts the calls that a kernel could take, so that none passes by never being asked."""
     taken = 0
+    num_cases = 30 if kernel.name == EAGER_BLOCKS.name else 200  # it is traced anew for each shape
 
-    @settings(deadline=None, max_examples=200, derandomize=True)
+    @settings(deadline=None, max_examples=num_cases, derandomize=True)
     @given(case=cases())
     def check(case: Case) -> None:
         nonlocal taken
         ours, theirs = case.tensors(), case.tensors()
+        if kernel.name in WITHOUT_GRADIENTS:
+            ours = tuple(tensor.detach() for tensor in ours)
         call = Call(*ours[:3], case.mask(ours[3]))
         if not kernel.can(call):
             return
         taken += 1
-        if kernel.name in WITHOUT_GRADIENTS:
-            with torch.no_grad():
-                output, expected = kernel.run(call), written_out(case, *theirs)
-            assert_close(output * case.is_real(), expected, rtol=1e-10, atol=1e-10)
-            return
         output, expected = kernel.run(call), written_out(case, *theirs)
         assert_close(output * case.is_real(), expected, rtol=1e-10, atol=1e-10)
+        if not output.requires_grad:
+            assert kernel.name in WITHOUT_GRADIENTS
+            return
         slope = torch.randn_like(expected) * case.is_real()
         torch.autograd.backward((output, expected), (slope, slope))
         for mine, reference in zip(ours, theirs, strict=True):
@@ -137,7 +138,7 @@ def test_every_kernel_gives_the_dense_answer_and_its_gradients(kernel: Kernel) -
 
     check()
     runs_here = kernel.name in ("plain", "dense", EAGER_BLOCKS.name)
-    assert (taken > 20) == runs_here
+    assert (taken > num_cases / 10) == runs_here
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -180,7 +181,8 @@ def test_the_kernel_is_the_cheapest_that_the_description_allows() -> None:
         packed,
         packed.causal(),
         Mask().causal().within(2),
-        Mask(right.documents_BS.flip(-1)).causal(),
+        left,
+        left.causal(),
     ):
         assert chosen(mask) == "dense"
     assert chosen(Mask().causal(), 2) == "dense"

@@ -57,5 +57,7 @@ def views(draw: st.DrawFn) -> View:
         documents,
         is_causal=draw(st.booleans()),
         reach=draw(st.none() | st.none() | st.integers(1, num_tokens + 1)),
-        prefix=draw(st.none() | st.none() | st.lists(flags, min_size=len(documents), max_size=len(documents))),
+        prefix=draw(
+            st.none() | st.none() | st.lists(flags, min_size=len(documents), max_size=len(documents))
+        ),
     )
