@@ -15,7 +15,6 @@ from torch.nn.attention.varlen import varlen_attn
 
 from zoo.layers.masks import Mask
 
-
 LONG = 1024
 """Tokens of a row from which blocks that no one sees are worth finding."""
 
@@ -137,10 +136,9 @@ def _stream(call: Call) -> Tensor:
     reach = -1 if call.mask.reach is None else call.mask.reach - 1
     q, k, v = (part.transpose(1, 2).flatten(0, 1) for part in (call.q_BHTK, call.k_BGSK, call.v_BGSK))
     longest, window = call.num_keys, (reach, 0 if call.mask.is_causal else reach)
-    seen: Tensor = varlen_attn(
-        q, k, v, starts, starts, longest, longest, scale=call.scale, window_size=window
-    )
-    return seen.unflatten(0, (call.q_BHTK.shape[0], -1)).transpose(1, 2)
+    seen = varlen_attn(q, k, v, starts, starts, longest, longest, scale=call.scale, window_size=window)
+    assert isinstance(seen, Tensor)  # with `return_aux` there would be more
+    return seen.view(call.q_BHTK.shape[0], call.num_keys, *seen.shape[1:]).transpose(1, 2)
 
 
 # Blocks of the description, those that no one sees left out.
