@@ -5,6 +5,7 @@ object, and its last part is the attribute of the group: `llama = "zoo_decoders.
 `zoo.decoders` is `zoo.decoders.Llama`. Listing reads metadata; using a name imports that one plugin.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -183,6 +184,16 @@ def _are_rivals(one: Entry, other: Entry) -> bool:
 def in_group(group: str) -> list[Entry]:
     """The entries of one group."""
     return [entry for entry in entries() if entry.group == group]
+
+
+def usable(group: str) -> dict[str, Any]:
+    """What the names of a group stand for, without those that cannot be used."""
+    found = {}
+    for entry in in_group(group):
+        if entry.state == "ok":
+            with contextlib.suppress(PluginLoadError):
+                found[entry.attribute] = entry.load()
+    return found
 
 
 def attribute(group: str, name: str) -> Any:

@@ -233,11 +233,7 @@ class HeadSpec(Spec, ABC):
         return {}
 
     def with_labels(self, labels: Sequence[str]) -> Self:
-        """The same head with the labels that the data names; of a head without labels, itself.
-
-        Raises:
-            SpecError: It has others.
-        """
+        """The same head with the data's labels, where it tells labels and names none."""
         return self
 
     def require_fit(self, backbone: BackboneSpec, at: str = "model.head") -> None:
@@ -252,11 +248,8 @@ class HeadSpec(Spec, ABC):
         """
         if backbone.shape in self.shapes:
             return
-        fitting = [
-            entry.attribute
-            for entry in registry.in_group("zoo.heads")
-            if entry.state == "ok" and backbone.shape in entry.load().shapes
-        ]
+        heads = registry.usable("zoo.heads").items()
+        fitting = [name for name, head in heads if backbone.shape in head.shapes]
         raise SpecError(
             f"the head {registry.path_of(type(self))} does not fit {registry.path_of(type(backbone))}, "
             f"which is a {backbone.shape}",

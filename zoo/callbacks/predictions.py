@@ -29,8 +29,10 @@ class Predictions(BasePredictionWriter):
     ) -> None:
         """Appends one batch's lines."""
         with self._path(trainer).open("w" if batch_idx == 0 else "a", encoding="utf-8") as file:
-            for prompt, text in zip(batch["prompts"], prediction, strict=True):
-                file.write(json.dumps({"prompt": prompt, "prediction": text}, ensure_ascii=False) + "\n")
+            head = {"head": batch["head"]} if "head" in batch else {}
+            for prompt, said in zip(batch["prompts"], prediction, strict=True):
+                line = {**head, "prompt": prompt, "prediction": said}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Says where they are."""

@@ -9,7 +9,6 @@ from rich.table import Table
 from torch import nn
 
 from zoo.cli import training
-from zoo.data.base import ZooData
 from zoo.errors import RecipeError
 from zoo.modules.base import ZooModule
 
@@ -25,9 +24,9 @@ class CheckCLI(training.ZooCLI):
         """Prints sizes in place of training."""
         if not isinstance(model, ZooModule):
             return
-        data = kwargs.get("datamodule")
-        if isinstance(data, ZooData):
-            data.require_fit(model)
+        require_fit = getattr(kwargs.get("datamodule"), "require_fit", None)
+        if require_fit is not None:
+            require_fit(model)
         with torch.device("meta"):
             backbone, heads = model.networks()
         _print_sizes(backbone, heads)

@@ -70,6 +70,7 @@ class ZooData(L.LightningDataModule):
         self.validation_fraction = validation_fraction
         self.tokenizer_kind, self.vocab_size = tokenizer, vocab_size
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
+        self._trained: Tokenizer | None = None
         self.head: str | None = None
         """The name of the head that the batches are for, where the model has several."""
         self.at = "data"
@@ -88,13 +89,17 @@ class ZooData(L.LightningDataModule):
             SpecError: The head is for another task, or the tokenizer to be trained has too many ids.
         """
         spec = model.spec
+        if self.head is None and len(model.head_specs) > 1:
+            raise SpecError(
+                f"{registry.path_of(type(self))} makes batches for one head, "
+                f"the model has {', '.join(model.head_specs)}",
+                at=self.at,
+                hint="give zoo.data.Mixture a part for each head",
+            )
         head = model.head_specs[model.head_name(self.head)]
         if head.task and head.task not in self.tasks:
-            fitting = [
-                entry.attribute
-                for entry in registry.in_group("zoo.data")
-                if entry.state == "ok" and head.task in getattr(entry.load(), "tasks", ())
-            ]
+            data = registry.usable("zoo.data").items()
+            fitting = [name for name, kind in data if head.task in getattr(kind, "tasks", ())]
             raise SpecError(
                 f"{registry.path_of(type(self))} makes no batches for {registry.path_of(type(head))}",
                 at=self.at,
@@ -133,7 +138,9 @@ class ZooData(L.LightningDataModule):
         """The model's tokenizer, or one that is trained on these texts and becomes the model's."""
         model = self.model
         tokenizer = model.own_tokenizer() if model else None
-        tokenizer = tokenizer or trained_tokenizer(self.tokenizer_kind, texts(), self.vocab_size)
+        if tokenizer is None:
+            self._trained = self._trained or trained_tokenizer(self.tokenizer_kind, texts(), self.vocab_size)
+            tokenizer = self._trained
         if model:
             model.adopt_tokenizer(tokenizer)
         return tokenizer

@@ -3,9 +3,10 @@
 Devlin et al., 2018, section 3.1: https://arxiv.org/abs/1810.04805
 """
 
+import zlib
+
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from zoo.errors import DataError
 from zoo.heads.base import Batch
@@ -19,7 +20,7 @@ class Masking:
     Args:
         tokenizer: Its special tokens are never hidden.
         fraction: Share of tokens that is asked for.
-        seed: Hides the same tokens each time; None draws anew.
+        seed: Hides the same tokens of a row each time; None draws anew.
 
     Raises:
         DataError: The tokenizer has no mask token.
@@ -32,20 +33,27 @@ class Masking:
                 "the tokenizer has no `mask_token` to hide tokens with", hint="use data.tokenizer: wordpiece"
             )
         self.mask_id, self.fraction, self.seed = mask_id, fraction, seed
+        self.mask_token = tokenizer.decode([mask_id], skip_special=False)
         special = tokenizer.backend.get_added_tokens_decoder()
         self.is_special = torch.tensor([number in special for number in range(tokenizer.vocab_size)])
 
     def __call__(self, rows: list[Batch]) -> Batch:
-        """One batch; `labels` are the hidden tokens, -100 elsewhere."""
-        batch = default_collate([{"input_ids": row["input_ids"], "labels": row["labels"]} for row in rows])
-        generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
-        ids_BT: Tensor = batch["input_ids"]
-        draw_BT, fate_BT = torch.rand(2, *ids_BT.shape, generator=generator)
-        may_hide_BT = ~self.is_special[ids_BT] & (batch["labels"] != IGNORED)
-        hidden_BT = (draw_BT < self.fraction) & may_hide_BT
-        others = torch.randint(len(self.is_special), ids_BT.shape, generator=generator)
-        changed_BT = torch.where(fate_BT < 0.8, self.mask_id, torch.where(fate_BT < 0.9, others, ids_BT))
-        return {
+        """One batch; `labels` are the hidden tokens, -100 elsewhere. What had no label is padding."""
+        ids_BT = torch.stack([row["input_ids"] for row in rows])
+        real_BT = torch.stack([row["labels"] for row in rows]) != IGNORED
+        draw_BT, fate_BT, other_BT = torch.stack([self._draws(ids_T) for ids_T in ids_BT], dim=1)
+        hidden_BT = (draw_BT < self.fraction) & real_BT & ~self.is_special[ids_BT]
+        others_BT = (other_BT * len(self.is_special)).long()
+        changed_BT = torch.where(fate_BT < 0.8, self.mask_id, torch.where(fate_BT < 0.9, others_BT, ids_BT))
+        batch = {
             "input_ids": torch.where(hidden_BT, changed_BT, ids_BT),
             "labels": ids_BT.masked_fill(~hidden_BT, IGNORED),
         }
+        return batch if bool(real_BT.all()) else {**batch, "attention_mask": real_BT.long()}
+
+    def _draws(self, ids_T: Tensor) -> Tensor:
+        """Three numbers from 0 to 1 for each token of a row: whether, how and by what it is hidden."""
+        generator = None
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(self.seed + zlib.crc32(ids_T.numpy().tobytes()))
+        return torch.rand(3, len(ids_T), generator=generator)

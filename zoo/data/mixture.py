@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 
 from zoo.data.base import ZooData
-from zoo.errors import SpecError
+from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
 from zoo.modules.base import ZooModule
 
@@ -63,7 +63,11 @@ class Mixture(L.LightningDataModule):
             self.require_fit(model)
         for part in self.parts.values():
             part.trainer = self.trainer
-            part.setup(stage)
+            try:
+                part.setup(stage)
+            except DataError as error:
+                error.at = error.at or part.at
+                raise
 
     def train_dataloader(self) -> "Mixed":
         """Batches to train on."""
@@ -77,6 +81,11 @@ class Mixture(L.LightningDataModule):
     def test_dataloader(self) -> "Mixed":
         """The held-out batches of each part, one part after the other."""
         return self.val_dataloader()
+
+    def predict_dataloader(self) -> "Mixed":
+        """The `prompts` of each part, one part after the other."""
+        loaders = {name: part.predict_dataloader() for name, part in self.parts.items()}
+        return Mixed(loaders, {name: len(loader) for name, loader in loaders.items()})
 
 
 class Mixed:

@@ -161,7 +161,23 @@ def _read_hub(source: str, columns: Sequence[str]) -> list[Row]:
     except Exception as error:  # datasets raises many kinds for what is not to be had
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"the data set `{source}` cannot be had: {reason}") from error
-    kept = [kept for number, row in enumerate(rows) for kept in _row(row, columns, f"{source} row {number}")]
+    features = getattr(rows, "features", None) or {}
+    names = {column: features[column].names for column in columns if hasattr(features.get(column), "names")}
+    kept = [
+        kept
+        for number, row in enumerate(rows)
+        for kept in _row(_with_names(row, names), columns, f"{source} row {number}")
+    ]
     if not kept:
         raise DataError(f"the data set `{source}` holds no text")
     return kept
+
+
+def _with_names(row: Mapping[str, object], names: Mapping[str, Sequence[str]]) -> Mapping[str, object]:
+    """A row in whose columns of labels names stand for numbers; -1, the Hub's none, stays."""
+    named = dict(row)
+    for column in names:
+        number = row.get(column)
+        if isinstance(number, int) and number >= 0:
+            named[column] = names[column][number]
+    return named

@@ -86,12 +86,12 @@ class Text(ZooData):
 
     def setup(self, stage: str) -> None:
         """Makes the rows, and gives the model a tokenizer if it has none."""
-        if self.training_rows is not None:
-            return
         if self.model:
             self.require_fit(self.model)
         training, held_out = self.documents()
         tokenizer = self.shared_tokenizer(lambda: [document.text for document in training])
+        if tokenizer is self._tokenizer:
+            return
         end = tokenizer.special_id("eos_token")
         end = tokenizer.special_id("sep_token") if end is None else end
         if end is None:
@@ -132,8 +132,12 @@ class Text(ZooData):
         return Masking(self._tokenizer, self.mask_fraction, seed)
 
     def predict_dataloader(self) -> "DataLoader[Batch]":
-        """The first words of each held-out document, as `prompts`."""
-        return self.prompts([" ".join(document.text.split(" ")[:16]) for document in self.documents()[1]])
+        """The first words of each held-out document, as `prompts`; one is hidden for a head that tells it."""
+        starts = [document.text.split(" ")[:16] for document in self.documents()[1]]
+        if (masking := self._masking(None)) is not None:
+            for words in starts:
+                words[len(words) // 2] = masking.mask_token
+        return self.prompts([" ".join(words) for words in starts])
 
     def baselines(self) -> dict[str, float]:
         """Bits per byte of the held-out text by a unigram over the same tokens, and by gzip -9."""

@@ -1,4 +1,4 @@
-"""Texts, or pairs of them, each with a label."""
+"""Texts, each with a label."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -83,26 +83,27 @@ class TextClassification(ZooData):
 
     def _read(self, source: str) -> list[Example]:
         def example(row: Row) -> Example:
+            if not row.values[self.label]:
+                raise DataError(f"`{self.label}` is empty", source=row.place)
             return Example(row.values[self.text], row.values[self.label], row.place)
 
         return [example(row) for row in read_rows(source, [self.text, self.label])]
 
     def setup(self, stage: str) -> None:
         """Reads the examples, and gives the model labels and a tokenizer, if it has none."""
-        if self._tokenizer is not None:
-            return
         if self.model:
             self.require_fit(self.model)
-        training, held_out = self.examples()
-        if not self.labels:
+        else:
             self.labels = self.found_labels()
+        training, held_out = self.examples()
         for example in (*training, *held_out):
             self._number(example)
         self._tokenizer = self.shared_tokenizer(lambda: [example.text for example in training])
 
     def found_labels(self) -> list[str]:
-        """The labels that stand in the data, in order."""
-        return sorted({example.label for part in self.examples() for example in part})
+        """The labels that stand in the data, in order; numbers by their size."""
+        labels = sorted({example.label for part in self.examples() for example in part})
+        return sorted(labels, key=int) if all(map(str.isdecimal, labels)) else labels
 
     def require_fit(self, model: ZooModule) -> None:
         """Refuses a model that cannot read these texts, and tells its head the labels, if it has none.
@@ -158,7 +159,8 @@ class TextClassification(ZooData):
             from sklearn.feature_extraction.text import TfidfVectorizer
             from sklearn.linear_model import LogisticRegression
             from sklearn.pipeline import make_pipeline
-        except ImportError:  # the extra `baselines`
+        except ImportError:
+            print("The baseline TF-IDF is left out; it needs: pip install 'lightning-zoo[baselines]'")
             return measured
         linear = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
         linear.fit([example.text for example in training], [example.label for example in training])

@@ -85,8 +85,6 @@ class TextPairs(ZooData):
 
     def setup(self, stage: str) -> None:
         """Reads the pairs, and gives the model a tokenizer if it has none."""
-        if self._tokenizer is not None:
-            return
         if self.model:
             self.require_fit(self.model)
         training, _ = self.pairs()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 
 from zoo.heads.base import Batch, Loss
 from zoo.heads.language_model import LanguageModelHead, LanguageModelMetrics, labelled
@@ -64,19 +64,21 @@ class MaskedLMMetrics(LanguageModelMetrics):
 
     def __init__(self) -> None:
         super().__init__()
-        self.accuracy = MeanMetric()
+        self.right = SumMetric()
 
     def update(self, loss: Loss, batch: Batch) -> None:
         """Counts one batch."""
         super().update(loss, batch)
-        if loss.predicted is not None and loss.labels is not None and loss.labels.numel():
-            self.accuracy.update((loss.predicted == loss.labels).float())
+        assert loss.labels is not None
+        assert loss.predicted is not None
+        self.right.update((loss.predicted == loss.labels).sum())
 
     def compute(self) -> dict[str, Tensor]:
         """The measures by name."""
-        return {**super().compute(), "accuracy": self.accuracy.compute()}
+        accuracy = self.right.compute() / self.tokens.compute().clamp(min=1)
+        return {**super().compute(), "accuracy": accuracy}
 
     def reset(self) -> None:
         """Starts anew."""
         super().reset()
-        self.accuracy.reset()
+        self.right.reset()

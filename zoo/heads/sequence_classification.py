@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from zoo.errors import SpecError, did_you_mean
+from zoo.errors import SpecError
 from zoo.heads.base import Batch, Head, Loss, Metrics
 from zoo.layers import IGNORED
 from zoo.specs import BackboneSpec, HeadSpec, Shape
@@ -48,27 +48,18 @@ class SequenceClassification(HeadSpec):
         if self.labels is None:
             raise SpecError(
                 "zoo.heads.SequenceClassification knows no labels",
-                at="model.head.labels",
+                at="labels",
                 hint="give them, or train on data that names them",
             )
         return SequenceClassificationHead(backbone, self.labels)
 
     def with_labels(self, labels: Sequence[str]) -> Self:
-        """The data's labels, where the head names none.
+        """The same head with the data's labels, where it names none.
 
         Raises:
-            SpecError: The data has one that the head has not.
+            SpecError: They are fewer than two.
         """
-        if self.labels is None:
-            return replace(self, labels=list(labels))
-        unknown = sorted(set(labels) - set(self.labels))
-        if unknown:
-            raise SpecError(
-                f"the data has the label `{unknown[0]}`, zoo.heads.SequenceClassification has not",
-                at="model.head.labels",
-                hint=did_you_mean(unknown[0], self.labels),
-            )
-        return self
+        return replace(self, labels=list(labels)) if self.labels is None else self
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Self:
@@ -104,7 +95,7 @@ class SequenceClassificationHead(Head):
         self.labels = labels
         self.pooling = hub_head.pooling or ("first" if spec.shape == "encoder" else "last")
         eos = spec.eos_token_id
-        self.eos_token_ids = eos if isinstance(eos, list) else [eos]
+        self.eos_token_ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
         self.transform = hub_head.transform(spec) if hub_head.transform else nn.Identity()
         self.projection = nn.Linear(spec.hidden_size, len(labels), bias=hub_head.bias)
 
@@ -119,18 +110,16 @@ class SequenceClassificationHead(Head):
         return logits
 
     def _pooled(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
-        real_BT = torch.ones_like(batch["input_ids"])
-        if batch.get("attention_mask") is not None:
-            real_BT = batch["attention_mask"].long()
-        if self.pooling == "first":
-            place_B = real_BT.argmax(-1)
-        else:
-            if self.pooling == "eos":
-                is_eos = sum(batch["input_ids"] == token for token in self.eos_token_ids)
-                real_BT = real_BT * is_eos
-            numbers_T = torch.arange(real_BT.shape[1], device=real_BT.device)
-            place_B = (real_BT * numbers_T).argmax(-1)
-        return hidden_BTD[torch.arange(len(hidden_BTD), device=place_B.device), place_B]
+        """The hidden state that stands for each text, (batch, hidden_size)."""
+        ids_BT = batch["input_ids"]
+        worth_BT = batch.get("attention_mask", torch.ones_like(ids_BT)).long()
+        if self.pooling == "eos":  # of a text that was cut before its end, the last token
+            worth_BT = worth_BT + worth_BT * torch.isin(ids_BT, ids_BT.new_tensor(self.eos_token_ids))
+        if self.pooling != "first":  # the last one among equals
+            width = ids_BT.shape[1]
+            worth_BT = worth_BT * width + torch.arange(width, device=ids_BT.device)
+        rows_B = torch.arange(len(ids_BT), device=ids_BT.device)
+        return hidden_BTD[rows_B, worth_BT.argmax(-1)]
 
     def loss(self, hidden_BTD: Tensor, batch: Batch) -> Loss:
         """Cross entropy of each text's label; `labels` (batch) by number, -100 is none."""

@@ -31,7 +31,7 @@ def load(
     Args:
         model: `owner/name` on the Hub, a folder in its format, or a `.ckpt` of a run.
         revision: A branch, tag or commit on the Hub.
-        head: By default the one that the files were saved with.
+        head: Of a model in the Hub's format; by default the one that it was saved with.
         dtype: Of the parameters; by default the files' own.
         device: By default torch's.
 
@@ -41,6 +41,10 @@ def load(
     """
     path = Path(model)
     if path.is_file():
+        if head is not None:
+            raise CheckpointError(
+                f"{path} is a run's checkpoint, which has its own head, so it takes no `head`"
+            )
         loaded = _load_checkpoint(path)
     elif path.suffix == ".ckpt":
         raise CheckpointError(f"no checkpoint {path}")
@@ -62,13 +66,15 @@ def _load_hub(
         raise CheckpointError(f"{folder} holds the shape {spec.shape}, for which no module is registered")
     if head is None:
         architecture = (config.get("architectures") or ["none"])[0]
-        named = [name for name, hub_head in spec.heads.items() if hub_head.architecture == architecture]
-        if not named:
+        known = {
+            spec.hub_head(name).architecture: kind for name, kind in registry.usable("zoo.heads").items()
+        }
+        if architecture not in known:
             raise CheckpointError(
                 f"{folder} was saved as {architecture}, which is no head that the zoo knows for this family",
                 hint=f"give one: head=zoo.heads.{next(iter(spec.heads), '…')}()",
             )
-        head = registry.attribute("zoo.heads", named[0]).of_config(config)
+        head = known[architecture].of_config(config)
     loaded: ZooModule = entry.load()(backbone=HubModel(str(folder)), head=head)
     loaded.build(dtype or weights.dtype_of(folder), device)
     return loaded

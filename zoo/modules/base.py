@@ -43,9 +43,24 @@ def _named(
     if not given:
         raise SpecError("a model needs a head", at="head")
     for name in given:
-        if not name.isidentifier() or hasattr(nn.ModuleDict, name):
+        if not name.isidentifier() or hasattr(nn.ModuleDict(), name):
             raise SpecError(f"a head cannot be named `{name}`", at=f"heads.{name}")
     return {name: from_plain(value) if isinstance(value, Mapping) else value for name, value in given.items()}
+
+
+def _place(head: str) -> str:
+    """Where a recipe names a head."""
+    return "model.head" if head == ONLY else f"model.heads.{head}"
+
+
+@contextmanager
+def _placed(head: str) -> Iterator[None]:
+    """Says which head it is against one of whose arguments something is said."""
+    try:
+        yield
+    except SpecError as error:
+        error.at = f"{_place(head)}.{error.at}" if error.at else _place(head)
+        raise
 
 
 @contextmanager
@@ -80,6 +95,8 @@ class ZooModule(L.LightningModule):
 
     shape: ClassVar[Shape]
     """The shape of backbone that the module trains."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """What of a batch every backbone of this shape takes besides ids and mask."""
 
     backbone: nn.Module
     heads: nn.ModuleDict
@@ -142,7 +159,7 @@ class ZooModule(L.LightningModule):
                     at="model.backbone",
                 )
             for name, head in self.head_specs.items():
-                head.require_fit(self._spec, at="model.head" if name == ONLY else f"model.heads.{name}")
+                head.require_fit(self._spec, at=_place(name))
         return self._spec
 
     def configure_model(self) -> None:
@@ -152,10 +169,13 @@ class ZooModule(L.LightningModule):
     def networks(self) -> tuple[nn.Module, nn.ModuleDict]:
         """A new backbone and its heads, without weights of their own choosing."""
         backbone = self.spec.build()
-        heads = {name: head.build(self.spec) for name, head in self.head_specs.items()}
-        for head in heads.values():
+        heads = nn.ModuleDict()
+        for name, spec in self.head_specs.items():
+            with _placed(name):
+                head = spec.build(self.spec)
             head.tie(backbone)
-        return backbone, nn.ModuleDict(heads)
+            heads[name] = head
+        return backbone, heads
 
     def build(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
         """Builds the networks, once, and fills them: from the Hub's files, or with fresh weights.
@@ -234,10 +254,11 @@ class ZooModule(L.LightningModule):
             The head's labels, by number.
 
         Raises:
-            SpecError: The head has others.
+            SpecError: There are too few.
         """
         name = self.head_name(head)
-        self.head_specs[name] = self.head_specs[name].with_labels(labels)
+        with _placed(name):
+            self.head_specs[name] = self.head_specs[name].with_labels(labels)
         return list(getattr(self.head_specs[name], "labels", None) or labels)
 
     @property
@@ -284,7 +305,12 @@ class ZooModule(L.LightningModule):
             labels: As the head takes them; -100 is none.
             head: Its name, where there are several.
             more: What the backbone takes besides: `token_type_ids`, `decoder_input_ids`.
+
+        Raises:
+            TypeError: It takes no such thing.
         """
+        if unknown := sorted(more.keys() - self.spec.inputs - self.reads):
+            raise TypeError(f"{registry.path_of(type(self.spec))} takes no `{unknown[0]}`")
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, "head": head}
         batch = {name: value for name, value in (batch | more).items() if value is not None}
         chosen = self.head(head)
@@ -342,9 +368,11 @@ class ZooModule(L.LightningModule):
             head: Its name, where there are several.
 
         Raises:
-            GenerationError: The model has no tokenizer.
+            GenerationError: The model has no tokenizer, or a text is empty.
         """
-        chosen = self.head(head)
+        name = self.head_name(head)
+        if isinstance(texts, str):
+            raise GenerationError("`predict` takes a list of texts, got one text")
         if self.tokenizer is None:
             raise GenerationError("the model has no tokenizer, so it reads no text")
         found: list[Any] = []
@@ -352,9 +380,16 @@ class ZooModule(L.LightningModule):
             for start in range(0, len(texts), PREDICTED_AT_ONCE):
                 piece = texts[start : start + PREDICTED_AT_ONCE]
                 encoded = self.tokenizer.batch(piece, max_length=self.spec.max_position_embeddings)
-                batch = {name: tensor.to(self.device) for name, tensor in encoded.items()}
-                found += chosen.predict(self.hidden_states(batch), batch, self.tokenizer)
+                for number, length in enumerate(encoded["attention_mask"].sum(-1).tolist(), start):
+                    if not length:
+                        raise GenerationError(f"text {number} is empty", hint="give at least one token")
+                batch = {key: tensor.to(self.device) for key, tensor in encoded.items()}
+                found += self.answers({**batch, "head": name}, self.tokenizer)
         return found
+
+    def answers(self, batch: Batch, tokenizer: Tokenizer) -> list[Any]:
+        """What the head that the batch names says of each of its texts."""
+        return self.head(batch["head"]).predict(self.hidden_states(batch), batch, tokenizer)
 
     def on_validation_epoch_start(self) -> None:
         """Starts the measures anew."""

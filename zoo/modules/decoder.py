@@ -7,6 +7,7 @@ from torch import Tensor
 
 from zoo.errors import GenerationError
 from zoo.generation import Cache, Decoding, decode
+from zoo.heads.base import Head
 from zoo.heads.causal_lm import CausalLM
 from zoo.layers import Mask
 from zoo.modules.generating import DEFAULT_NEW_TOKENS, GeneratingModule
@@ -37,9 +38,8 @@ class DecoderModule(GeneratingModule):
         head = CausalLM() if head is None and not heads else head
         super().__init__(backbone, head, heads, optimizer, lr_schedule)
 
-    def new_ids(self, prompts: list[list[int]], decoding: Decoding) -> list[list[int]]:
+    def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
         """What follows each prompt."""
-        head = self.writer()
 
         def step(input_ids: Tensor, mask: Mask, cache: Cache) -> Tensor:
             logits_BV: Tensor = head(self.backbone(input_ids, mask, cache)[:, -1], {})

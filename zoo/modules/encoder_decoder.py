@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from zoo.errors import GenerationError, SpecError
 from zoo.generation import Cache, Decoding, decode
-from zoo.heads.base import Batch
+from zoo.heads.base import Batch, Head
 from zoo.heads.seq2seq_lm import Seq2SeqLM
 from zoo.layers import IGNORED, Mask
 from zoo.modules.generating import DEFAULT_NEW_TOKENS, GeneratingModule
@@ -27,6 +27,7 @@ class EncoderDecoderModule(GeneratingModule):
     """
 
     shape: ClassVar[Shape] = "encoder-decoder"
+    reads = frozenset({"decoder_input_ids", "decoder_attention_mask"})
 
     def __init__(
         self,
@@ -45,17 +46,19 @@ class EncoderDecoderModule(GeneratingModule):
         What the decoder reads is `decoder_input_ids`, or, one step behind, what it is to write; under a head
         that writes nothing, one step behind what the encoder reads.
         """
-        read = batch.get("decoder_input_ids")
-        if read is None:
-            is_writing = self.head(batch.get("head")).generates
-            if is_writing and "labels" not in batch:
+        read, real = batch.get("decoder_input_ids"), batch.get("decoder_attention_mask")
+        if read is None and not self.head(batch.get("head")).generates:
+            real = batch.get("attention_mask")
+            read = self._shifted(batch["input_ids"], real)
+        elif read is None:
+            if "labels" not in batch:
                 raise SpecError("an encoder-decoder needs `labels` or `decoder_input_ids`")
-            read = self._shifted(batch["labels"] if is_writing else batch["input_ids"])
+            read = self._shifted(batch["labels"])
         hidden_BTD: Tensor = self.backbone(
             batch["input_ids"],
             Mask.from_attention_mask(batch.get("attention_mask")),
             read,
-            Mask.from_attention_mask(batch.get("decoder_attention_mask")),
+            Mask.from_attention_mask(real),
             **self.inputs(batch),
         )
         return hidden_BTD
@@ -73,14 +76,16 @@ class EncoderDecoderModule(GeneratingModule):
             raise SpecError("an encoder-decoder needs a `pad_token_id`", at="model.backbone.pad_token_id")
         return self.spec.pad_token_id
 
-    def _shifted(self, ids_BT: Tensor) -> Tensor:
-        """Ids one step later, after the token that stands before the first."""
+    def _shifted(self, ids_BT: Tensor, real_BT: Tensor | None = None) -> Tensor:
+        """Ids one step later, after the token that stands before the first real one."""
         later_BT = nn.functional.pad(ids_BT[:, :-1], (1, 0), value=self.start_id)
+        if real_BT is not None:
+            later_BT = later_BT.scatter(1, real_BT.long().argmax(-1, keepdim=True), self.start_id)
         return later_BT.masked_fill(later_BT == IGNORED, self._pad_id)
 
-    def new_ids(self, prompts: list[list[int]], decoding: Decoding) -> list[list[int]]:
+    def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
         """What is written about each prompt."""
-        head, backbone = self.writer(), self.backbone
+        backbone = self.backbone
         longest = max(map(len, prompts), default=0)
         ids_BS = torch.full((len(prompts), longest), self._pad_id, device=self.device)
         for row, prompt in enumerate(prompts):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.errors import GenerationError
 from zoo.generation import Decoding, Sampler
-from zoo.heads.base import Head
+from zoo.heads.base import Batch, Head
 from zoo.modules.base import ZooModule, evaluating
 from zoo.tokenizer import Tokenizer
 
@@ -20,8 +20,8 @@ class GeneratingModule(ZooModule):
     """A module whose backbone can write, token by token."""
 
     @abstractmethod
-    def new_ids(self, prompts: list[list[int]], decoding: Decoding) -> list[list[int]]:
-        """What is written after, or about, each prompt."""
+    def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
+        """What a head writes after, or about, each prompt."""
 
     @abstractmethod
     def new_text(self, prompt: list[int], new: list[int]) -> str:
@@ -35,24 +35,28 @@ class GeneratingModule(ZooModule):
             GenerationError: The prompts, or what is asked for, are too long for the model.
         """
 
-    def writer(self) -> Head:
-        """The head that writes.
+    def writer(self, name: str | None = None) -> Head:
+        """The head of this name, or the first that writes.
 
         Raises:
-            GenerationError: There is none.
+            GenerationError: It writes nothing, or none does.
         """
-        for name in self.heads:
-            if self.head(name).generates:
-                return self.head(name)
-        named = ", ".join(type(spec).__name__ for spec in self.head_specs.values())
+        names = [self.head_name(name)] if name else list(self.head_specs)
+        for head in map(self.head, names):
+            if head.generates:
+                return head
+        named = ", ".join(type(self.head_specs[name]).__name__ for name in names)
         raise GenerationError(f"the model's head {named} writes no text", hint="ask it to predict")
 
-    def predict(self, texts: Sequence[str | tuple[str, str]], head: str | None = None) -> list[Any]:
-        """The head's predictions, in order; of one that writes, what it writes."""
-        if not self.head(head).generates:
-            return super().predict(texts, head)
-        written: list[str] = self.generate([text for text in texts if isinstance(text, str)])
-        return written
+    def answers(self, batch: Batch, tokenizer: Tokenizer) -> list[Any]:
+        """What the head that the batch names says of each text; of one that writes, what it writes."""
+        if not self.head(batch["head"]).generates:
+            return super().answers(batch, tokenizer)
+        ids, real = batch["input_ids"], batch["attention_mask"]
+        written = self.generate(ids, attention_mask=real, head=batch["head"])
+        return [
+            self.new_text(prompt, new) for prompt, new in zip(self._prompts(ids, real), written, strict=True)
+        ]
 
     def generate(
         self,
@@ -65,6 +69,7 @@ class GeneratingModule(ZooModule):
         top_p: float | None = None,
         stop: str | Sequence[str] = (),
         seed: int | None = None,
+        head: str | None = None,
     ) -> Any:
         """Continues or answers texts, or ids; what is not given is as generation_config.json says.
 
@@ -77,6 +82,7 @@ class GeneratingModule(ZooModule):
             top_p: Draw among the fewest tokens that hold this much probability.
             stop: Texts that end a row; they are left out.
             seed: Makes draws repeatable.
+            head: Which one writes, where several do; by default the first.
 
         Returns:
             The new text of a text, a list of them of a list, or the new ids of each row, `list[list[int]]`.
@@ -98,7 +104,7 @@ class GeneratingModule(ZooModule):
             else None,
         )
         with evaluating(self):
-            rows = self.new_ids(prompts, decoding)
+            rows = self.new_ids(prompts, decoding, self.writer(head))
         if isinstance(inputs, Tensor):
             return rows
         texts = [self._text(prompt, row, stop) for prompt, row in zip(prompts, rows, strict=True)]
