@@ -18,7 +18,8 @@ class CheckCLI(training.ZooCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A Trainer for this machine, whatever the recipe's hardware."""
-        return L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+        one_core = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+        return super().instantiate_trainer(**one_core, precision=None, plugins=None, logger=False)
 
     def fit(self, model: L.LightningModule, **kwargs: Any) -> None:
         """Prints sizes in place of training."""

@@ -31,10 +31,12 @@ from zoo.cli.hints import (
     item_hint,
 )
 from zoo.cli.recipes import NODE_KEYS, Key, Recipe, dotted
-from zoo.errors import RecipeError, ZooError, did_you_mean
+from zoo.errors import RecipeError, ZooError, did_you_mean, nearest
 from zoo.specs import HubModel
 
 Fault = tuple[ZooError, Key]
+
+CLASS_PATH = "did you mean `class_path`?"
 
 
 def diagnose(recipe: Recipe, top_keys: set[str]) -> ZooError | None:
@@ -51,6 +53,16 @@ def diagnose(recipe: Recipe, top_keys: set[str]) -> ZooError | None:
         error.at, error.source = dotted(key) or None, error.source or recipe.place(key)
         return error
     return None
+
+
+def is_overlooked(values: Mapping[str, Any]) -> bool:
+    """Whether a recipe holds what the parser passes over: null for any type, a trainer of no settings."""
+    return not isinstance(values.get("trainer", {}), Mapping) or _holds_null(values)
+
+
+def _holds_null(value: Any) -> bool:
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return value is None or any(map(_holds_null, items))
 
 
 def _faults(values: Mapping[str, Any], top_keys: set[str]) -> Iterator[Fault]:
@@ -93,6 +105,8 @@ def _value_faults(hint: Any, value: Any, key: Key, subject: str) -> Iterator[Fau
         yield from _argument_faults(nested, value, key, registry.path_of(nested))
         yield from _refusals(nested, value, key)
     elif isinstance(value, Mapping) and wanted.classes:
+        if close := nearest("class_path", map(str, value)):
+            yield RecipeError(f"unknown key `{close}` for {subject}", hint=CLASS_PATH), (*key, close)
         yield RecipeError(f"{subject} needs a `class_path`", hint=f"it takes {described(hint)}"), key
     elif isinstance(value, str) and HubModel in wanted.classes:
         try:
@@ -118,7 +132,8 @@ def _node_faults(node: Mapping[str, Any], key: Key, wanted: Wanted) -> Iterator[
     for extra in node.keys() - NODE_KEYS:
         hint = "put it under init_args"
         yield RecipeError(f"the key `{extra}` stands beside `class_path`", hint=hint), (*key, extra)
-    fits = not isinstance(found, type) or not wanted.classes or issubclass(found, wanted.classes)
+    is_class = isinstance(found, type)
+    fits = issubclass(found, wanted.classes or object) if is_class else callable(found)
     if not fits:
         yield RecipeError(f"`{path}` is no {wanted}"), (*key, "class_path")
     arguments = node.get("init_args") or {}
@@ -126,13 +141,13 @@ def _node_faults(node: Mapping[str, Any], key: Key, wanted: Wanted) -> Iterator[
         yield RecipeError(f"`init_args` must be a mapping, got {arguments!r}"), (*key, "init_args")
         return
     yield from _argument_faults(found, arguments, (*key, "init_args"), path, wanted.num_given)
-    if isinstance(found, type) and fits and wanted.classes and not wanted.num_given:
+    if is_class and fits and wanted.classes and not wanted.num_given:
         yield from _refusals(found, node, key)
 
 
 def _imported(path: str, wanted: Wanted) -> Any:
     module, _, name = path.rpartition(".")
-    if not module:
+    if not (module and name):
         return _by_bare_name(path, wanted)
     try:
         home = importlib.import_module(module)
@@ -173,7 +188,9 @@ def _argument_faults(
     for name, value in values.items():
         plain = name.removesuffix("+")
         if plain in parameters:
-            yield from _value_faults(hints.get(plain, Any), value, (*key, name), f"`{plain}` of {subject}")
+            hint = hints.get(plain, Any)
+            hint = hint | None if parameters[plain].default is None else hint
+            yield from _value_faults(hint, value, (*key, name), f"`{plain}` of {subject}")
         elif not is_open:
             hint = did_you_mean(name, parameters)
             yield RecipeError(f"unknown key `{name}` for {subject}", hint=hint), (*key, name)

@@ -52,6 +52,8 @@ def accepts(hint: Any, value: Any) -> bool:
     """Whether a value is of a type, by the parser's own rules."""
     if hint in (Any, inspect.Parameter.empty):
         return True
+    if value is None:  # the parser passes over it, whatever the type
+        return hint is types.NoneType or types.NoneType in typing.get_args(hint)
     parser = ArgumentParser(exit_on_error=False, parser_mode=recipes.MODE)
     try:
         parser.add_argument("--it", type=hint)

@@ -18,6 +18,7 @@ from zoo.cli.recipes import Recipe
 from zoo.errors import CheckpointError, DataError, RecipeError, ZooError
 from zoo.hub.loading import read_checkpoint
 from zoo.modules.base import ZooModule
+from zoo.training import optimization
 
 TOP_KEYS = {
     "base", "ckpt_path", "data", "model", "return_predictions", "seed_everything", "trainer", "verbose",
@@ -73,6 +74,7 @@ class ZooCLI(LightningCLI):
                 if resumes:
                     self._expect(self.model, Path(path))
                 _ = self.model.spec  # it refuses parts that do not fit, before any work
+                optimization.require_valid(self.model.optimizer)
             except CheckpointError as error:
                 error.at = error.at or ("ckpt_path" if resumes else "model.backbone")
                 raise
@@ -142,6 +144,8 @@ def run(verb: str, arguments: list[str], command: type[ZooCLI] = ZooCLI) -> None
         raise RecipeError(f"`zoo {verb}` takes no `{arguments[0]}`", hint=hint)
     arguments, names = layering.resolved(arguments)
     recipe = layering.layered(names, arguments)
+    if diagnosis.is_overlooked(recipe.values) and (fault := diagnosis.diagnose(recipe, TOP_KEYS)):
+        raise fault
     try:
         _build(verb, arguments, layering.run_name(names), command)
     except _ParserError as error:
@@ -169,7 +173,7 @@ def _in_its_own_words(error: _ParserError) -> RecipeError:
 def _build(verb: str, arguments: list[str], name: str, command: type[ZooCLI]) -> None:
     defaults.quiet()
     sys.argv = ["zoo"]  # LightningCLI warns where both it and `args` say something
-    command(
+    _for_one_verb(command, verb)(
         L.LightningModule,
         L.LightningDataModule,
         subclass_mode_model=True,
@@ -183,6 +187,12 @@ def _build(verb: str, arguments: list[str], name: str, command: type[ZooCLI]) ->
         save_config_kwargs={"overwrite": True},
         trainer_defaults=defaults.trainer_defaults(name),
     )
+
+
+def _for_one_verb(command: type[ZooCLI], verb: str) -> type[ZooCLI]:
+    """The command without the parsers of other verbs, each of which takes a while to make."""
+    skipped = {verb: command.subcommands()[verb]}
+    return type(command.__name__, (command,), {"subcommands": staticmethod(lambda: skipped)})
 
 
 def _place(error: ZooError, recipe: Recipe) -> None:

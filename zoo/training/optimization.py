@@ -44,6 +44,21 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
+def require_valid(factory: OptimizerFactory) -> None:
+    """Refuses now what the optimizer would refuse when training starts.
+
+    Raises:
+        SpecError: With the argument that the optimizer speaks of.
+    """
+    try:
+        factory([nn.Parameter(torch.zeros(1, 1))])
+    except ValueError as error:
+        given = (to_plain(factory) or {}).get("init_args", {})
+        named = [name for name, value in given.items() if name in str(error) or str(value) in str(error)]
+        at = ".".join(["model.optimizer", *named[:1]])
+        raise SpecError(f"the optimizer refuses its arguments: {error}", at=at) from error
+
+
 def to_plain(factory: OptimizerFactory | None) -> dict[str, Any] | None:
     """The optimizer's class path and arguments, or None where the factory does not show them."""
     if isinstance(factory, Absent):
