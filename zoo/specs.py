@@ -160,6 +160,14 @@ class BackboneSpec(Spec, ABC):
     tiny: ClassVar[Mapping[str, Any]] = {}
     """The sizes that checks build."""
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            is_size = name.startswith("num_") or name.endswith(("_size", "_dim", "max_position_embeddings"))
+            if is_size and value is not None and value < 1:
+                raise SpecError(f"`{name}` must be at least 1, got {value}", at=name)
+            if "dropout" in name and value is not None and not 0 <= value <= 1:
+                raise SpecError(f"`{name}` must lie in [0, 1], got {value}", at=name)
+
     @abstractmethod
     def build(self) -> "nn.Module":
         """The backbone: token ids in, hidden states out."""

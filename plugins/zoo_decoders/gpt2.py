@@ -39,6 +39,7 @@ class GPT2(DecoderSpec):
     eos_token_id: int | list[int] | None = 50256
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_divides(self, "num_attention_heads", "hidden_size")
         require_known(self, "hidden_act", ACTIVATIONS)
 

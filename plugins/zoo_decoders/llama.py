@@ -48,6 +48,7 @@ class Llama(DecoderSpec):
     eos_token_id: int | list[int] | None = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.head_dim is None:
             require_divides(self, "num_attention_heads", "hidden_size")
         if self.num_key_value_heads is not None:

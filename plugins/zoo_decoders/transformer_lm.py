@@ -33,6 +33,7 @@ class TransformerLM(DecoderSpec):
     attention_dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_divides(self, "num_attention_heads", "hidden_size")
         require_known(self, "hidden_act", ACTIVATIONS)
         if self.hidden_size % 2:

@@ -49,6 +49,7 @@ class Transformer(EncoderDecoderSpec):
     pad_token_id: int | None = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_divides(self, "num_attention_heads", "hidden_size")
         require_known(self, "hidden_act", ACTIVATIONS)
         if self.hidden_size % 2:

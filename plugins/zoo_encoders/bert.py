@@ -65,6 +65,7 @@ class Bert(EncoderSpec):
     pad_token_id: int | None = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_divides(self, "num_attention_heads", "hidden_size")
         require_known(self, "hidden_act", ACTIVATIONS)
 

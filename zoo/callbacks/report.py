@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 
+from zoo.callbacks.samples import require_sampling
 from zoo.data.text import Text
 from zoo.modules.generating import GeneratingModule
 
@@ -37,6 +38,7 @@ class Report(Callback):
         stop: list[str] | None = None,
         language: str = "text",
     ) -> None:
+        require_sampling(max_new_tokens, temperature)
         self.prompt = prompt
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature

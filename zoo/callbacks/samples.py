@@ -7,7 +7,20 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from zoo.errors import SpecError
 from zoo.modules.generating import GeneratingModule
+
+
+def require_sampling(max_new_tokens: int | None, temperature: float) -> None:
+    """Refuses choices of sampling that cannot be followed when the time for a sample has come.
+
+    Raises:
+        SpecError: With the argument.
+    """
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise SpecError(f"`max_new_tokens` must be at least 1, got {max_new_tokens}", at="max_new_tokens")
+    if not temperature >= 0:
+        raise SpecError(f"`temperature` must not be negative, got {temperature}", at="temperature")
 
 
 class Samples(Callback):
@@ -22,6 +35,7 @@ class Samples(Callback):
     def __init__(
         self, prompts: Sequence[str], max_new_tokens: int | None = None, temperature: float = 0.0
     ) -> None:
+        require_sampling(max_new_tokens, temperature)
         self.prompts = list(prompts)
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature

@@ -51,6 +51,13 @@ class Mixture(L.LightningDataModule):
                     hint=f"its heads: {', '.join(model.head_specs)}",
                 )
             part.require_fit(model)
+        for name in model.head_specs:
+            if name not in self.parts:
+                raise SpecError(
+                    f"no data is for the head `{name}`",
+                    at=f"model.heads.{name}",
+                    hint=f"there is data for: {', '.join(self.parts)}",
+                )
 
     def prepare_data(self) -> None:
         """Reads all parts; the tokenizer is trained on the first, where the model brings none."""

@@ -55,8 +55,8 @@ def require_valid(factory: OptimizerFactory) -> None:
     except ValueError as error:
         given = (to_plain(factory) or {}).get("init_args", {})
         named = [name for name, value in given.items() if name in str(error) or str(value) in str(error)]
-        at = ".".join(["model.optimizer", *named[:1]])
-        raise SpecError(f"the optimizer refuses its arguments: {error}", at=at) from error
+        at, subject = ".".join(["model.optimizer", *named[:1]]), f"`{named[0]}`" if named else "its arguments"
+        raise SpecError(f"the optimizer refuses {subject}: {error}", at=at) from error
 
 
 def to_plain(factory: OptimizerFactory | None) -> dict[str, Any] | None:
