@@ -12,8 +12,9 @@ from huggingface_hub.errors import (
 
 from zoo.errors import CheckpointError
 from zoo.specs import HubModel
+from zoo.tokenizer.reading import FILES as TOKENIZER_FILES
 
-ALLOWED = ["*.json", "*.safetensors", "*.jinja"]
+ALLOWED = ["*.json", "*.safetensors", *(name for name in TOKENIZER_FILES if not name.endswith(".json"))]
 """What is fetched of a repository: no code, no pickle."""
 
 

@@ -10,15 +10,14 @@ import torch
 from zoo.errors import CheckpointError
 from zoo.hub import config as hub_config
 from zoo.hub import weights
+from zoo.tokenizer.reading import FILES as TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from zoo.modules.base import ZooModule
 
 # What a model's folder may hold under these names belongs to its model.
 _OWN = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
+    *TOKENIZER_FILES,
     "generation_config.json",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",

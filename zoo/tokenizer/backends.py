@@ -3,6 +3,11 @@
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+CONVERT = (
+    "let transformers write a tokenizer.json: AutoTokenizer.from_pretrained(name).save_pretrained(folder)"
+)
+"""What helps where files are of a kind that is not read."""
+
 
 def byte_level(model: models.Model, *, add_prefix_space: bool = False) -> tokenizers.Tokenizer:
     """Over bytes, each written as one character: nothing is unknown, every text comes back."""
@@ -34,4 +39,22 @@ def frame(backend: tokenizers.Tokenizer, single: str, pair: str) -> None:
     """Puts special tokens around a text and around a pair, as templates say: `[CLS] $A [SEP]`."""
     tokens = {part.partition(":")[0] for part in f"{single} {pair}".split()} - {"$A", "$B"}
     ids = [(token, backend.token_to_id(token)) for token in sorted(tokens)]
-    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
+    backend.post_processor = processors.TemplateProcessing(
+        single=single.split(), pair=pair.split(), special_tokens=ids
+    )
+
+
+def frame_as_bert(backend: tokenizers.Tokenizer, start: str, end: str) -> None:
+    """One start, and an end after each text; the second text of a pair is another segment."""
+    frame(backend, f"{start} $A {end}", f"{start} $A {end} $B:1 {end}:1")
+
+
+def frame_as_fairseq(backend: tokenizers.Tokenizer, start: str, end: str) -> None:
+    """As BERT, but two ends between the texts of a pair, and no segments."""
+    frame(backend, f"{start} $A {end}", f"{start} $A {end} {end} $B {end}")
+
+
+def frame_each(backend: tokenizers.Tokenizer, start: str | None, end: str | None) -> None:
+    """A start before each text and an end after it, where there are such."""
+    one, two = (f"{start or ''} {text} {end or ''}" for text in ("$A", "$B"))
+    frame(backend, one, f"{one} {two}")

@@ -1,8 +1,7 @@
 """A model's tokenizer: `tokenizers.Tokenizer` with what the checkpoint's files say around it."""
 
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from zoo.errors import DataError
-from zoo.tokenizer import reading, special_tokens
+from zoo.tokenizer import byte_counts, reading, special_tokens
 
 _NO_LIMIT = 2**31
 """transformers writes 1e30 for `model_max_length` where there is none."""
@@ -94,7 +93,7 @@ class Tokenizer:
     def special_ids(self) -> frozenset[int]:
         """Ids of all special tokens, the additional ones too."""
         added = self.backend.get_added_tokens_decoder().items()
-        named = map(self.backend.token_to_id, special_tokens.contents(self.config))
+        named = map(self.backend.token_to_id, special_tokens.tokens(self.config))
         return frozenset(
             [index for index, token in added if token.special]
             + [index for index in named if index is not None]
@@ -103,7 +102,7 @@ class Tokenizer:
     def num_bytes(self) -> list[int]:
         """Bytes of text that each id stands for; zero for special tokens."""
         added, special = self.backend.get_added_tokens_decoder(), self.special_ids
-        size_of = _sizes_of_pieces(self.backend)
+        size_of = byte_counts.size_of_pieces(self.backend)
         sizes = [0] * self.vocab_size
         for token, index in self.backend.get_vocab(with_added_tokens=True).items():
             if index not in special:
@@ -114,7 +113,8 @@ class Tokenizer:
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Ids of a text, with the special tokens that the checkpoint puts around it.
 
-        Without them, a special token that the text spells is text, too.
+        Without them, a special token that the text spells is text, too. Not so for a SentencePiece Unigram:
+        there it is a piece like any other.
         """
         return self.encode_batch([text], special=special)[0]
 
@@ -178,21 +178,3 @@ class Tokenizer:
         """The text of ids."""
         text: str = self.backend.decode(list(ids), skip_special_tokens=skip_special)
         return text
-
-
-def _sizes_of_pieces(backend: tokenizers.Tokenizer) -> Callable[[str], int]:
-    """Bytes of text that a piece of the vocabulary stands for."""
-    decoder = "" if backend.decoder is None else backend.decoder.__getstate__().decode()
-    is_byte_level, has_marked_spaces = '"ByteLevel"' in decoder, "▁" in decoder
-    prefix = getattr(backend.model, "continuing_subword_prefix", None) or ""
-    suffix = getattr(backend.model, "end_of_word_suffix", None) or ""
-
-    def size_of(piece: str) -> int:
-        if re.fullmatch(r"<0x[0-9A-F]{2}>", piece):
-            return 1
-        text = piece.removeprefix(prefix).removesuffix(suffix)
-        if is_byte_level:  # one character a byte
-            return len(text)
-        return len((text.replace("▁", " ") if has_marked_spaces else text).encode())
-
-    return size_of

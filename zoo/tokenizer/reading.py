@@ -6,26 +6,39 @@ from typing import Any
 
 import tokenizers
 
-from zoo.errors import CheckpointError
+from zoo.errors import CheckpointError, ZooError
+from zoo.tokenizer import sentence_piece, special_tokens, vocabularies
 
 FILE, CONFIG_FILE, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
-SPECIAL_FILE = "special_tokens_map.json"
+SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
+
+FILES = (
+    FILE,
+    CONFIG_FILE,
+    TEMPLATE_FILE,
+    SPECIAL_FILE,
+    ADDED_FILE,
+    vocabularies.WORDPIECE_FILE,
+    *(name for pair in vocabularies.BPE_FILES for name in pair),
+    *sentence_piece.FILES,
+)
+"""Every file that a tokenizer is read from."""
 
 
 def read(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any], str | None] | None:
     """Backend, configuration and chat template; None where a folder has no tokenizer.
 
     Raises:
-        CheckpointError: A file cannot be read.
+        CheckpointError: A file cannot be read, or needs a package that is not installed.
     """
-    if not (folder / FILE).is_file():
-        return None
     try:
         config = read_config(folder)
+        backend = _read_backend(folder, config)
         template = folder / TEMPLATE_FILE
-        backend = tokenizers.Tokenizer.from_file(str(folder / FILE))
-        _move_batching(backend, config)
-        return backend, config, template.read_text("utf-8") if template.is_file() else None
+        text = template.read_text("utf-8") if template.is_file() else None
+        return None if backend is None else (backend, config, text)
+    except ZooError:
+        raise
     except Exception as error:  # tokenizers raises bare Exception
         raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
 
@@ -33,12 +46,24 @@ def read(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any], str | None
 def read_config(folder: Path) -> dict[str, Any]:
     """What tokenizer_config.json says and, in old checkpoints, special_tokens_map.json."""
     config = _read_object(folder / CONFIG_FILE)
-    # As in transformers: what writes this key writes all that the other file says.
+    # As in transformers: who writes this key writes all that the other file says.
     return config if "added_tokens_decoder" in config else {**config, **_read_object(folder / SPECIAL_FILE)}
 
 
 def _read_object(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+
+
+def _read_backend(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer | None:
+    if (folder / FILE).is_file():
+        backend = tokenizers.Tokenizer.from_file(str(folder / FILE))
+        _move_batching(backend, config)
+        return backend
+    converted = sentence_piece.read(folder, config) or vocabularies.read(folder, config)
+    if converted is not None:
+        _add_tokens(converted, config, _read_object(folder / ADDED_FILE))
+        config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+    return converted
 
 
 def _move_batching(backend: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
@@ -50,3 +75,19 @@ def _move_batching(backend: tokenizers.Tokenizer, config: dict[str, Any]) -> Non
     if backend.truncation is not None:
         config.setdefault("truncation_side", backend.truncation["direction"])
         backend.no_truncation()
+
+
+def _add_tokens(backend: tokenizers.Tokenizer, config: dict[str, Any], added: dict[str, int]) -> None:
+    """Makes tokens that the vocabulary lacks, and those that texts may spell, known as they stand."""
+    described = {int(number): token for number, token in config.get("added_tokens_decoder", {}).items()}
+    described |= {number: {"content": token, "special": False} for token, number in added.items()}
+    named = special_tokens.tokens(config)
+    for number, token in sorted(described.items()):
+        backend.add_tokens([special_tokens.added({**token, **named.pop(token["content"], {})})])
+        found = backend.token_to_id(token["content"])
+        if found != number:
+            raise CheckpointError(
+                f"the added token {token['content']} should have the id {number}, but comes out as {found}"
+            )
+    vocab = backend.get_vocab(with_added_tokens=True)
+    backend.add_tokens([special_tokens.added(token) for text, token in named.items() if text in vocab])

@@ -71,7 +71,7 @@ def train_wordpiece(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     vocab = learn([*specials, *inside], outside, vocab_size)
     backend = backends.wordpiece(vocab, lowercase=False)
     backend.add_special_tokens(specials)
-    backends.frame(backend, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
+    backends.frame_as_bert(backend, "[CLS]", "[SEP]")
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
     return _named(backend, **dict(zip(names, specials, strict=True)), model_input_names=inputs)
@@ -93,7 +93,7 @@ def train_byte_level_unigram(texts: Sequence[str], vocab_size: int) -> Tokenizer
     vocab = _with_all_bytes(dict(learned), vocab_size - len(specials))
     backend = backends.byte_level(models.Unigram([*((token, 0.0) for token in specials), *vocab], unk_id=2))
     backend.add_special_tokens(specials)
-    backends.frame(backend, "$A </s>", "$A </s> $B </s>")
+    backends.frame_each(backend, None, "</s>")
     return _named(backend, **dict(zip(("pad_token", "eos_token", "unk_token"), specials, strict=True)))
 
 

@@ -117,6 +117,7 @@ def test_a_tokenizer_without_a_pad_token_fills_with_zeros_that_the_mask_hides() 
     "config",
     [
         {"additional_special_tokens": ["cat", {"content": "mat"}]},
+        {"additional_special_tokens": None, "extra_special_tokens": ["mat", "cat"]},
         {"extra_special_tokens": ["cat", "mat"]},
         {"extra_special_tokens": {"image_token": "cat", "audio_token": {"content": "mat"}}},
     ],
