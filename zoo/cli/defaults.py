@@ -67,6 +67,7 @@ _HARMLESS = (
     ".*exists and is not empty.*",
     ".*is not supported by the model summary.*",
     ".*smaller than the logging interval.*",
+    ".*infer the batch indices.*",  # a prediction stands beside its prompt
     ".*The dirpath has changed.*",  # each run writes to a folder of its own, a resumed one, too
 )
 

@@ -2,20 +2,22 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 
 from zoo import registry
+from zoo.data.bucketing import ByLength
 from zoo.data.caching import cached, content_hash
+from zoo.data.measures import Measure, Question
 from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
-from zoo.modules.base import ZooModule
+from zoo.modules.base import ONLY, ZooModule
 from zoo.tokenizer import Tokenizer, train
 
 TokenizerKind = Literal["bpe", "wordpiece", "unigram"]
@@ -45,6 +47,8 @@ class ZooData(L.LightningDataModule):
 
     tasks: ClassVar[frozenset[str]]
     """The tasks of heads that the batches are made for, in the Hub's words."""
+    measure: ClassVar[Measure | None] = None
+    """What tells how well a model does beside `baselines`."""
 
     def __init__(
         self,
@@ -75,6 +79,11 @@ class ZooData(L.LightningDataModule):
         """The name of the head that the batches are for, where the model has several."""
         self.at = "data"
         """Where the recipe names this data."""
+
+    @property
+    def parts(self) -> Mapping[str, "ZooData"]:
+        """Itself; of several data, each."""
+        return {self.head or ONLY: self}
 
     @property
     def model(self) -> ZooModule | None:
@@ -145,8 +154,21 @@ class ZooData(L.LightningDataModule):
             model.adopt_tokenizer(tokenizer)
         return tokenizer
 
-    def loader(self, rows: Items, collate: Collate | None, *, is_training: bool) -> "DataLoader[Batch]":
+    def loader(
+        self,
+        rows: Items,
+        collate: Collate | None,
+        *,
+        is_training: bool,
+        lengths: Sequence[int] | None = None,
+    ) -> "DataLoader[Batch]":
         """Batches of rows, in random order where they are trained on.
+
+        Args:
+            rows: What batches are made of.
+            collate: Makes one of some rows.
+            is_training: Whether they are trained on.
+            lengths: Of the rows, in any unit, where those of a batch to train on should be alike.
 
         Raises:
             DataError: There are fewer to train on than a batch takes.
@@ -157,7 +179,12 @@ class ZooData(L.LightningDataModule):
                 at=f"{self.at}.batch_size",
                 hint="give more text, or a smaller batch_size",
             )
-        order = RandomSampler(rows, generator=torch.Generator().manual_seed(self.seed))
+        generator = torch.Generator().manual_seed(self.seed)
+        order: Sampler[int] = (
+            RandomSampler(rows, generator=generator)
+            if lengths is None
+            else ByLength(lengths, self.batch_size, generator)
+        )
         return DataLoader(
             rows,  # type: ignore[arg-type]
             batch_size=self.batch_size,
@@ -166,6 +193,18 @@ class ZooData(L.LightningDataModule):
             drop_last=is_training,
             collate_fn=collate,
         )
+
+    def baselines(self) -> dict[str, float]:
+        """What simple methods reach in `measure` on the held-out data, by their names."""
+        return {}
+
+    def questions(self) -> list[Question]:
+        """Held-out texts and what is right about each, where the data tells."""
+        return []
+
+    def answer(self, prediction: Any) -> str:
+        """What of a head's prediction is its answer to a question."""
+        return str(prediction)
 
     def prompts(self, texts: Sequence[Any]) -> "DataLoader[Batch]":
         """Texts to be asked about, as they are."""

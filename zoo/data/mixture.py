@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 
 from zoo.data.base import ZooData
-from zoo.errors import DataError, SpecError
+from zoo.errors import DataError, SpecError, did_you_mean
 from zoo.heads.base import Batch
 from zoo.modules.base import ZooModule
 
@@ -19,9 +19,15 @@ class Mixture(L.LightningDataModule):
         parts: Data by the name of its head.
         steps: So many batches of each part, one part after the other; by default one of each by turns, until
             the longest is through.
+        validation_steps: So many held-out batches of these parts at most; by default all of each.
     """
 
-    def __init__(self, parts: dict[str, ZooData], steps: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        parts: dict[str, ZooData],
+        steps: dict[str, int] | None = None,
+        validation_steps: dict[str, int] | None = None,
+    ) -> None:
         super().__init__()
         if not parts:
             raise SpecError("`parts` of zoo.data.Mixture names no data", at="parts")
@@ -30,10 +36,20 @@ class Mixture(L.LightningDataModule):
                 f"`steps` must name the parts {', '.join(parts)}, got {', '.join(steps) or 'none'}",
                 at="steps",
             )
-        for name, count in (steps or {}).items():
-            if count < 1:
-                raise SpecError(f"`steps` of `{name}` must be at least 1, got {count}", at=f"steps.{name}")
-        self.parts, self.steps = parts, steps
+        for name in validation_steps or {}:
+            if name not in parts:
+                raise SpecError(
+                    f"`validation_steps` names `{name}`, which is no part",
+                    at=f"validation_steps.{name}",
+                    hint=did_you_mean(name, parts),
+                )
+        for key, counts in {"steps": steps, "validation_steps": validation_steps}.items():
+            for name, count in (counts or {}).items():
+                if count < 1:
+                    raise SpecError(
+                        f"`{key}` of `{name}` must be at least 1, got {count}", at=f"{key}.{name}"
+                    )
+        self.parts, self.steps, self.validation_steps = parts, steps, validation_steps or {}
         for name, part in parts.items():
             part.head, part.at = name, f"data.parts.{name}"
 
@@ -83,7 +99,10 @@ class Mixture(L.LightningDataModule):
     def val_dataloader(self) -> "Mixed":
         """The held-out batches of each part, one part after the other."""
         loaders = {name: part.val_dataloader() for name, part in self.parts.items()}
-        return Mixed(loaders, {name: len(loader) for name, loader in loaders.items()})  # type: ignore[arg-type]
+        sizes = {name: len(loader) for name, loader in loaders.items()}  # type: ignore[arg-type]
+        return Mixed(
+            loaders, {name: min(size, self.validation_steps.get(name, size)) for name, size in sizes.items()}
+        )
 
     def test_dataloader(self) -> "Mixed":
         """The held-out batches of each part, one part after the other."""

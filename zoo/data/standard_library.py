@@ -3,11 +3,12 @@
 import ast
 import sysconfig
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 from zoo.data.base import TokenizerKind
 from zoo.data.reading import Document
-from zoo.data.splitting import apart, split
+from zoo.data.splitting import split
 from zoo.data.text import Text
 from zoo.data.text_classification import Example, TextClassification
 from zoo.data.text_pairs import Pair, TextPairs
@@ -65,11 +66,11 @@ class StandardLibrary(Text):
 class StandardLibraryFunctions(TextClassification):
     """Functions of the standard library, each labelled with the top-level package that it comes from.
 
-    The packages are the 20 with the most functions among those of at least 4 files. Files are wholly on one
-    side of the split.
+    The packages are the 20 with the most functions among those of at least 4 files. A file stands on
+    the side of the split on which StandardLibrary has it, so what learns from one is not asked about it here.
 
     Args:
-        validation_fraction: Share of each package's files that is held out.
+        validation_fraction: Share of the library's files that is held out.
         tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
         vocab_size: Of the tokenizer that is trained.
         max_length: Tokens of a function; what is longer is cut.
@@ -101,25 +102,31 @@ class StandardLibraryFunctions(TextClassification):
 
     def read(self) -> tuple[list[Example], list[Example]]:
         """The functions of the commonest packages."""
-        by_package: defaultdict[str, list[list[Example]]] = defaultdict(list)
-        for document in _sources(Path(self.source)):
-            package = Path(document.place).relative_to(self.source).parts
-            if len(package) > 1 and (found := _functions(document, package[0])):
-                by_package[package[0]].append(found)
-        sizes = Counter(
+        parts = split(_sources(Path(self.source)), self.validation_fraction)
+        training, held_out = (self._by_package(part) for part in parts)
+        num_files = Counter({package: len(files) for package, files in training.items()})
+        num_files.update({package: len(files) for package, files in held_out.items()})
+        num_functions = Counter(
             {
-                package: sum(map(len, files))
-                for package, files in by_package.items()
-                if len(files) >= LEAST_FILES
+                package: sum(map(len, training[package] + held_out[package]))
+                for package, count in num_files.items()
+                if count >= LEAST_FILES
             }
         )
-        training: list[Example] = []
-        held_out: list[Example] = []
-        for package, _ in sizes.most_common(NUM_PACKAGES):
-            sides = apart(by_package[package], lambda file: file[0].text, self.validation_fraction)
-            for side, part in zip(sides, (training, held_out), strict=True):
-                part += [example for file in side for example in file]
-        return training, held_out
+        packages = [package for package, _ in num_functions.most_common(NUM_PACKAGES)]
+        return tuple(  # type: ignore[return-value]
+            [example for package in packages for file in part[package] for example in file]
+            for part in (training, held_out)
+        )
+
+    def _by_package(self, documents: list[Document]) -> defaultdict[str, list[list[Example]]]:
+        """The functions of each file, by package."""
+        found: defaultdict[str, list[list[Example]]] = defaultdict(list)
+        for document in documents:
+            package, *within = Path(document.place).relative_to(self.source).parts
+            if within and (functions := _functions(document, package)):
+                found[package].append(functions)
+        return found
 
 
 class StandardLibraryLines(TextPairs):
@@ -178,18 +185,23 @@ class StandardLibraryLines(TextPairs):
         return [Pair(line.replace(" ", ""), line) for line in fitting if line.isascii()]
 
 
+@cache
 def _functions(document: Document, package: str) -> list[Example]:
     try:
         tree = ast.parse(document.text)
     except SyntaxError:  # a few files are wrong on purpose
         return []
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_source_segment(document.text, node)
-            if text is not None:
-                found.append(Example(text, package, f"{document.place}:{node.lineno}"))
-    return found
+    lines = document.text.split("\n")
+    return [
+        # Not ast.get_source_segment, which splits the whole text each time.
+        Example(
+            "\n".join(lines[node.lineno - 1 : node.end_lineno]).strip(),
+            package,
+            f"{document.place}:{node.lineno}",
+        )
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
 
 
 def _sources(library: Path) -> list[Document]:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from zoo.data.base import TokenizerKind, ZooData, require_least
 from zoo.data.caching import cached, content_hash
 from zoo.data.masking import Masking
+from zoo.data.measures import Measure
 from zoo.data.reading import Document, read
 from zoo.data.splitting import split
 from zoo.errors import DataError, SpecError
@@ -47,6 +48,9 @@ class Text(ZooData):
     """
 
     tasks = frozenset({"text-generation", HIDING})
+    measure = Measure(
+        name="bits_per_byte", subject="to tell a byte it never saw", unit="bits (fewer is better)", form=".3f"
+    )
 
     def __init__(
         self,

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
 
 from zoo.data.base import TokenizerKind, ZooData, require_least
+from zoo.data.measures import Measure, Question
 from zoo.data.reading import Row, read_rows
 from zoo.data.splitting import apart
 from zoo.errors import DataError
@@ -42,6 +43,7 @@ class TextClassification(ZooData):
     """
 
     tasks = frozenset({"text-classification"})
+    measure = Measure(name="accuracy", subject="texts it never saw", unit="told right (more is better)")
 
     def __init__(
         self,
@@ -129,8 +131,10 @@ class TextClassification(ZooData):
         )
 
     def train_dataloader(self) -> "DataLoader[Batch]":
-        """Examples in random order."""
-        return self.loader(self.examples()[0], self.collate, is_training=True)
+        """Examples in random order, those of a batch of like length."""
+        training, _ = self.examples()
+        lengths = [len(example.text) for example in training]
+        return self.loader(training, self.collate, is_training=True, lengths=lengths)
 
     def val_dataloader(self) -> "DataLoader[Batch]":
         """Held-out examples in order."""
@@ -148,6 +152,14 @@ class TextClassification(ZooData):
         )
         batch["labels"] = torch.tensor([self._number(example) for example in examples])
         return batch
+
+    def questions(self) -> list[Question]:
+        """The held-out texts and their labels."""
+        return [Question(example.text, self.labels[self._number(example)]) for example in self.examples()[1]]
+
+    def answer(self, prediction: Any) -> str:
+        """The label."""
+        return str(prediction["label"])
 
     def baselines(self) -> dict[str, float]:
         """Accuracy on held-out texts of the commonest label, and of a linear model on weighted words."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch.utils.data import DataLoader
 
 from zoo.data.base import TokenizerKind, ZooData, padded, require_least
+from zoo.data.measures import Measure, Question
 from zoo.data.reading import read_rows
 from zoo.data.splitting import apart
 from zoo.errors import DataError
@@ -13,6 +14,13 @@ from zoo.heads.base import Batch
 from zoo.layers import IGNORED
 from zoo.modules.base import ZooModule
 from zoo.tokenizer import Tokenizer
+
+
+def characters_wrong(answers: Sequence[str], right: Sequence[str]) -> float:
+    """The characters to be changed, added or taken away, as a share of those that are right."""
+    from torchmetrics.functional.text import char_error_rate
+
+    return float(char_error_rate(list(answers), list(right)))
 
 
 class Pair(NamedTuple):
@@ -40,6 +48,12 @@ class TextPairs(ZooData):
     """
 
     tasks = frozenset({"text2text-generation"})
+    measure = Measure(
+        name="characters_wrong",
+        subject="texts it never saw",
+        unit="characters wrong (fewer is better)",
+        score=characters_wrong,
+    )
 
     def __init__(
         self,
@@ -104,8 +118,10 @@ class TextPairs(ZooData):
         self.require_length(model, "max_length", self.max_length)
 
     def train_dataloader(self) -> "DataLoader[Batch]":
-        """Pairs in random order."""
-        return self.loader(self.pairs()[0], self.collate, is_training=True)
+        """Pairs in random order, those of a batch of like length."""
+        training, _ = self.pairs()
+        lengths = [len(pair.target) for pair in training]
+        return self.loader(training, self.collate, is_training=True, lengths=lengths)
 
     def val_dataloader(self) -> "DataLoader[Batch]":
         """Held-out pairs in order."""
@@ -114,6 +130,15 @@ class TextPairs(ZooData):
     def predict_dataloader(self) -> "DataLoader[Batch]":
         """The held-out texts that are read, as `prompts`."""
         return self.prompts([pair.input for pair in self.pairs()[1]])
+
+    def questions(self) -> list[Question]:
+        """The held-out texts that are read, and what is to be written about them."""
+        return [Question(pair.input, pair.target) for pair in self.pairs()[1]]
+
+    def baselines(self) -> dict[str, float]:
+        """What is wrong where the text that is read is written as it is."""
+        texts, right = zip(*self.questions(), strict=True)
+        return {"copying what it reads": characters_wrong(texts, right)}
 
     def collate(self, pairs: Sequence[Pair]) -> Batch:
         """What is read as padded ids, what is to be written as labels that end in the end-of-text token."""

@@ -475,11 +475,16 @@ class ZooModule(L.LightningModule):
         self.tokenizer = tokenizer
 
     def expect(self, checkpoint: dict[str, Any]) -> None:
-        """Takes sizes and tokenizer from a checkpoint that is to be restored.
+        """Takes sizes, labels and tokenizer from a checkpoint that is to be restored.
 
         The weights of a Hub model are then not streamed first, and the Hub is not asked.
         """
         if isinstance(self.source, HubModel):
             self.source = from_plain(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]["backbone"])
             self._spec = None
+        saved = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
+        for name, head in (saved.get("heads") or {ONLY: saved["head"]}).items():
+            labels = getattr(from_plain(head), "labels", None)
+            if labels and name in self.head_specs:
+                self.adopt_labels(labels, name)
         self.on_load_checkpoint(checkpoint)

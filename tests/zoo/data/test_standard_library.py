@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.data import StandardLibrary
+from zoo.data import StandardLibrary, StandardLibraryFunctions
 from zoo.errors import DataError
 
 LEFT_OUT = (
@@ -67,3 +67,31 @@ def test_a_python_without_its_sources_is_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(DataError) as caught:
         StandardLibrary().documents()
     assert str(caught.value) == f"{tmp_path} holds no sources of the standard library"
+
+
+def test_functions_stand_on_the_side_of_the_split_on_which_their_file_stands(library: Path) -> None:
+    whole, functions = StandardLibrary(validation_fraction=0.3), StandardLibraryFunctions(0.3)
+    for documents, examples in zip(whole.documents(), functions.examples(), strict=True):
+        places = {document.place for document in documents if "/package" in document.place}
+        assert {example.place.rpartition(":")[0] for example in examples} == places
+    assert set(functions.found_labels()) == {f"package{index}" for index in range(5)}
+
+
+def test_a_package_of_few_files_is_left_out(library: Path) -> None:
+    for index in range(3):
+        path = library / "small" / f"module{index}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"def small_{index}():\n    pass\n" * 9)
+    assert "small" not in StandardLibraryFunctions().found_labels()
+
+
+def test_a_function_is_its_own_lines_without_those_around_it(library: Path) -> None:
+    own = "async def f(x):\n        '''\n  low'''\n        \f\n        return 1"
+    text = f"class A:\n    @staticmethod\n    {own}\n\n    y = 2\n"
+    for index in range(4):
+        path = library / "indented" / f"module{index}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text + f"z = {index}\n")
+    found = [example for part in StandardLibraryFunctions().examples() for example in part]
+    (function,) = {example.text for example in found if example.label == "indented"}
+    assert function == own
