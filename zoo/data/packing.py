@@ -1,0 +1,123 @@
+"""Several documents in one row, so that little of a batch is padding.
+
+Krell et al., 2021: https://arxiv.org/abs/2107.02027. A batch tells documents apart by its `attention_mask`,
+which numbers them in each row; attention never looks from one into another, and positions start anew.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.layers import IGNORED
+
+NUM_OPEN = 64
+"""Rows that wait for what fits into them."""
+
+
+class OpenRows:
+    """Rows that are being filled: what comes next goes where it leaves the least room.
+
+    However much is packed, only these rows are in memory, and the first full one is ready at once.
+
+    Args:
+        capacity: Tokens of a row.
+        num_open: At most so many rows wait; of more, the fullest is closed.
+    """
+
+    def __init__(self, capacity: int, num_open: int = NUM_OPEN) -> None:
+        self.capacity, self.num_open = capacity, num_open
+        self._rows: list[tuple[int, int, list[int]]] = []
+        self._opened = 0
+
+    def add(self, item: int, size: int) -> list[int] | None:
+        """Puts an item, by its number, into a row; returns a row that is thereby closed."""
+        size = min(size, self.capacity)
+        fitting = bisect_left(self._rows, (size,))
+        if fitting < len(self._rows):
+            room, opened, items = self._rows.pop(fitting)
+        else:
+            room, opened, items = self.capacity, self._opened, []
+            self._opened += 1
+        items.append(item)
+        if room == size:
+            return items
+        insort(self._rows, (room - size, opened, items))
+        return self._rows.pop(0)[2] if len(self._rows) > self.num_open else None
+
+    def rest(self) -> Iterator[list[int]]:
+        """The rows that no item has closed, the fullest first."""
+        while self._rows:
+            yield self._rows.pop(0)[2]
+
+    def state(self) -> list[list[Any]]:
+        """What it takes to go on, as plain values."""
+        return [[room, opened, list(items)] for room, opened, items in self._rows]
+
+    def restore(self, state: Sequence[Sequence[Any]]) -> None:
+        """Goes on from there."""
+        self._rows = [(room, opened, list(items)) for room, opened, items in state]
+        self._opened = 1 + max((opened for _, opened, _ in self._rows), default=-1)
+
+
+def packed(sizes: Iterable[int], capacity: int, num_open: int = NUM_OPEN) -> Iterator[list[int]]:
+    """Rows of items, by their numbers, as their sizes arrive."""
+    rows = OpenRows(capacity, num_open)
+    for item, size in enumerate(sizes):
+        if (row := rows.add(item, size)) is not None:
+            yield row
+    yield from rows.rest()
+
+
+def in_rows(sizes: Sequence[Sequence[int]], capacities: Sequence[int]) -> list[list[int]]:
+    """Items in the order given, as few rows as that order allows.
+
+    Args:
+        sizes: Of each item, by what it takes of each capacity: a pair of texts takes some of either.
+        capacities: Of a row.
+    """
+    rows: list[list[int]] = []
+    taken = list(capacities)
+    for item, size in enumerate(sizes):
+        together = [before + more for before, more in zip(taken, size, strict=True)]
+        if rows and all(total <= limit for total, limit in zip(together, capacities, strict=True)):
+            taken = together
+            rows[-1].append(item)
+        else:
+            taken = list(size)
+            rows.append([item])
+    return rows
+
+
+def laid_out(
+    texts: Sequence[Sequence[int]], rows: Sequence[Sequence[int]], padding: int
+) -> tuple[Tensor, Tensor]:
+    """Texts side by side, and which is which.
+
+    Args:
+        texts: Ids of each.
+        rows: The numbers of the texts of each row.
+        padding: What stands after the last text of a row.
+
+    Returns:
+        Ids and the documents' numbers from one, zero for padding, each (rows, tokens).
+    """
+    width = -8 * (-max(sum(len(texts[item]) for item in row) for row in rows) // 8)
+    ids_BT = torch.full((len(rows), width), padding)
+    documents_BT = torch.zeros_like(ids_BT)
+    for number, row in enumerate(rows):
+        start = 0
+        for document, item in enumerate(row, 1):
+            end = start + len(texts[item])
+            ids_BT[number, start:end] = torch.as_tensor(texts[item])
+            documents_BT[number, start:end] = document
+            start = end
+    return ids_BT, documents_BT
+
+
+def without_first(ids_BT: Tensor, documents_BT: Tensor) -> Tensor:
+    """Labels of a language model: the ids but for padding and what begins a document, which none foretells."""
+    before_BT = torch.nn.functional.pad(documents_BT[:, :-1], (1, 0))
+    return ids_BT.masked_fill((documents_BT == 0) | (documents_BT != before_BT), IGNORED)
