@@ -118,6 +118,6 @@ def laid_out(
 
 
 def without_first(ids_BT: Tensor, documents_BT: Tensor) -> Tensor:
-    """Labels of a language model: the ids but for padding and what begins a document, which none foretells."""
+    """Labels of a language model: the ids, but none for padding and for what begins a document."""
     before_BT = torch.nn.functional.pad(documents_BT[:, :-1], (1, 0))
     return ids_BT.masked_fill((documents_BT == 0) | (documents_BT != before_BT), IGNORED)

@@ -1,12 +1,13 @@
 """What the modules of all shapes share: building, optimisation, checkpoints that stand alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -14,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from zoo import registry
 from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean
-from zoo.heads.base import Batch, Head, Metrics
+from zoo.heads.base import Batch, Head, Loss, Metrics
 from zoo.hub import config as hub_config
 from zoo.hub import files, weights
 from zoo.layers import Mask, initialize, materialize
@@ -22,6 +23,7 @@ from zoo.schedules import Constant, WarmupCosine
 from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
 from zoo.tokenizer import Tokenizer
 from zoo.training import optimization
+from zoo.training.normalization import LabelMean
 from zoo.training.optimization import OptimizerFactory
 
 Plain = Mapping[str, Any]
@@ -123,6 +125,7 @@ class ZooModule(L.LightningModule):
         """What generation_config.json says."""
         self._spec: BackboneSpec | None = None
         self._evaluation: dict[str, Metrics] = {}
+        self._label_mean = LabelMean()
         if isinstance(self.source, HubModel):
             self.save_hyperparameters({**self._choices(), "backbone": self.source.name})
         else:
@@ -330,11 +333,30 @@ class ZooModule(L.LightningModule):
         return {name: batch[name] for name in self.spec.inputs if name in batch}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean loss of one batch, under the head that the batch names."""
+        """One batch's share of the step's mean loss, under the head that the batch names."""
         name = self.head_name(batch.get("head"))
-        loss = self.head(name).loss(self.hidden_states(batch), batch).mean
-        self.log(f"train/{self._prefix(name)}loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
-        return loss
+        loss = self.head(name).loss(self.hidden_states(batch), batch)
+        mean = loss.mean
+        size = len(batch["input_ids"])
+        self.log(f"train/{self._prefix(name)}loss", mean.detach(), prog_bar=True, batch_size=size)
+        # Labels of several tasks are not of one kind: their batches count alike.
+        return self._label_mean.loss(loss if len(self.head_specs) == 1 else Loss(mean, 1), self.trainer)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One step, on gradients of the mean over all labels of the batches that it takes."""
+
+        def closure() -> Any:
+            result = optimizer_closure() if optimizer_closure else None
+            self._label_mean.finish(self.parameters(), self.trainer.accumulate_grad_batches)
+            return result
+
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
 
     def _prefix(self, head: str) -> str:
         return "" if len(self.head_specs) == 1 else f"{head}/"
