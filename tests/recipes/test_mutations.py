@@ -28,6 +28,8 @@ Command = Callable[..., Any]
 
 RECIPES = sorted(name for name in registry.recipes() if name.startswith("quickstart/"))
 LEAST = 200
+SHARE = 28
+"""Mistakes of each kind that are made in each run of the tests."""
 STRUCTURE = ("class_path", "init_args")
 TOP = {"model": L.LightningModule, "data": L.LightningDataModule, "trainer": dict, "seed_everything": int}
 FOREIGN = ("Traceback", "Problem with given", "Parser key", "Expected a", "usage:", "NoneType", "not allowed")
@@ -395,19 +397,37 @@ def fault_of(mistake: Mistake, command: Command, folder: Path, verb: Sequence[st
     return f"names none of {mistake.places}"
 
 
+def mistakes(name: str, kind: str, share: int | None) -> list[Mistake]:
+    """All of a kind, or so many of them, always the same."""
+    made = list(getattr(Workshop(name), kind)())
+    return made if share is None else random.Random(kind).sample(made, min(share, len(made)))
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_there_are_hundreds_of_mistakes(name: str) -> None:
-    assert sum(len(list(getattr(Workshop(name), kind)())) for kind in KINDS) >= LEAST
+    assert sum(len(mistakes(name, kind, SHARE)) for kind in KINDS) >= LEAST
 
 
+@pytest.mark.parametrize("share", [SHARE, pytest.param(None, marks=pytest.mark.slow, id="all")])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_mistake_is_one_screen_that_names_it(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, share: int | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     failures = []
-    for mistake in getattr(Workshop(name), kind)():
+    for mistake in mistakes(name, kind, share):
         if (fault := fault_of(mistake, command, tmp_path, ["check", "recipe.yaml"])) is not None:
             failures.append(f"{fault}: {mistake.says} {mistake.places} {mistake.flags}")
     assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_mistake_is_refused_before_any_training(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in KINDS:
+        for mistake in mistakes(name, kind, 1):
+            verb = ["fit", "--config", "recipe.yaml"]
+            assert fault_of(mistake, command, tmp_path, verb) is None, (kind, mistake.says, mistake.places)

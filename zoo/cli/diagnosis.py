@@ -11,6 +11,7 @@ import inspect
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -34,9 +35,38 @@ from zoo.cli.recipes import NODE_KEYS, Key, Recipe, dotted
 from zoo.errors import RecipeError, ZooError, did_you_mean, nearest
 from zoo.specs import HubModel
 
-Fault = tuple[ZooError, Key]
-
 CLASS_PATH = "did you mean `class_path`?"
+
+
+@dataclass
+class Call:
+    """A class and its arguments, each of which holds by itself."""
+
+    called: type
+    value: Mapping[str, Any]
+
+    def refusal(self) -> ZooError | None:
+        """What the class says against them."""
+        parser = ArgumentParser(exit_on_error=False, parser_mode=recipes.MODE)
+        parser.add_argument("--it", type=self.called)  # the class alone: a union would hide what it says
+        try:
+            parser.instantiate(parser.parse_object({"it": dict(self.value)}))
+        except Exception as error:
+            told: BaseException | None = error
+            while told is not None and not isinstance(told, ZooError | MisconfigurationException):
+                told = told.__cause__
+            if isinstance(told, ZooError):
+                return told
+            if told is not None or isinstance(error, ValueError):
+                name = self.value.get("class_path", self.called.__name__)
+                return RecipeError(f"{name} refuses its arguments: {' '.join(str(told or error).split())}")
+            if not isinstance(error, ArgumentError):  # that one is for the parser's own words
+                raise
+        return None
+
+
+Found = tuple[ZooError | Call, Key]
+"""A fault, or a class to be called once there is none, and where it stands."""
 
 
 def diagnose(recipe: Recipe, top_keys: set[str]) -> ZooError | None:
@@ -46,13 +76,21 @@ def diagnose(recipe: Recipe, top_keys: set[str]) -> ZooError | None:
         recipe: All layers merged, flags included.
         top_keys: Keys that may stand at the top.
     """
-    for error, key in _faults(recipe.values, top_keys):
-        if error.at is not None:  # a class names what it refuses by its own argument
-            own = error.at.removeprefix(f"{key[-1]}.").split(".") if key else error.at.split(".")
-            key = (*key, "init_args", *own) if recipe.has((*key, "class_path")) else (*key, *own)
-        error.at, error.source = dotted(key) or None, error.source or recipe.place(key)
-        return error
-    return None
+    calls: list[tuple[Call, Key]] = []
+    for found, key in _faults(recipe.values, top_keys):
+        if isinstance(found, ZooError):
+            return _placed(found, key, recipe)
+        calls.append((found, key))
+    refusals = ((call.refusal(), key) for call, key in calls)
+    return next((_placed(error, key, recipe) for error, key in refusals if error is not None), None)
+
+
+def _placed(error: ZooError, key: Key, recipe: Recipe) -> ZooError:
+    if error.at is not None:  # a class names what it refuses by its own argument
+        own = error.at.removeprefix(f"{key[-1]}.").split(".") if key else error.at.split(".")
+        key = (*key, "init_args", *own) if recipe.has((*key, "class_path")) else (*key, *own)
+    error.at, error.source = dotted(key) or None, error.source or recipe.place(key)
+    return error
 
 
 def is_overlooked(values: Mapping[str, Any]) -> bool:
@@ -65,7 +103,7 @@ def _holds_null(value: Any) -> bool:
     return value is None or any(map(_holds_null, items))
 
 
-def _faults(values: Mapping[str, Any], top_keys: set[str]) -> Iterator[Fault]:
+def _faults(values: Mapping[str, Any], top_keys: set[str]) -> Iterator[Found]:
     if not values:
         hint = "--config takes a file or a packaged name; zoo list recipes shows those"
         yield RecipeError("no recipe is given", hint=hint), ()
@@ -88,7 +126,7 @@ def _faults(values: Mapping[str, Any], top_keys: set[str]) -> Iterator[Fault]:
     yield from _value_faults(str | None, values.get("ckpt_path"), ("ckpt_path",), "`ckpt_path`")
 
 
-def _value_faults(hint: Any, value: Any, key: Key, subject: str) -> Iterator[Fault]:
+def _value_faults(hint: Any, value: Any, key: Key, subject: str) -> Iterator[Found]:
     wanted, items, entries = Wanted.of(hint), item_hint(hint), entry_hint(hint)
     nested = next((kind for kind in wanted.classes if is_group(kind)), None)
     if isinstance(value, str) and is_class_path(value, wanted, hint):
@@ -103,7 +141,7 @@ def _value_faults(hint: Any, value: Any, key: Key, subject: str) -> Iterator[Fau
             yield from _value_faults(entries, entry, (*key, name), f"`{name}` of {subject}")
     elif isinstance(value, Mapping) and nested is not None:
         yield from _argument_faults(nested, value, key, registry.path_of(nested))
-        yield from _refusals(nested, value, key)
+        yield Call(nested, value), key
     elif isinstance(value, Mapping) and wanted.classes:
         if close := nearest("class_path", map(str, value)):
             yield RecipeError(f"unknown key `{close}` for {subject}", hint=CLASS_PATH), (*key, close)
@@ -118,7 +156,7 @@ def _value_faults(hint: Any, value: Any, key: Key, subject: str) -> Iterator[Fau
         yield RecipeError(f"{subject} must be {described(hint)}, got {value!r}", hint=closest), key
 
 
-def _node_faults(node: Mapping[str, Any], key: Key, wanted: Wanted) -> Iterator[Fault]:
+def _node_faults(node: Mapping[str, Any], key: Key, wanted: Wanted) -> Iterator[Found]:
     """Faults of a mapping that says `class_path`."""
     path = node["class_path"]
     if not isinstance(path, str):
@@ -142,7 +180,7 @@ def _node_faults(node: Mapping[str, Any], key: Key, wanted: Wanted) -> Iterator[
         return
     yield from _argument_faults(found, arguments, (*key, "init_args"), path, wanted.num_given)
     if is_class and fits and wanted.classes and not wanted.num_given:
-        yield from _refusals(found, node, key)
+        yield Call(found, node), key
 
 
 def _imported(path: str, wanted: Wanted) -> Any:
@@ -180,7 +218,7 @@ def _public(module: types.ModuleType) -> list[str]:
 
 def _argument_faults(
     called: Any, values: Mapping[str, Any], key: Key, subject: str, num_given: int = 0
-) -> Iterator[Fault]:
+) -> Iterator[Found]:
     """Faults of what a class is called with: unknown names, wrong values, missing ones."""
     parameters = dict(list(inspect.signature(called).parameters.items())[num_given:])
     hints = _hints(called)
@@ -209,22 +247,3 @@ def _hints(called: Any) -> dict[str, Any]:
         return typing.get_type_hints(target)
     except (NameError, TypeError, AttributeError):
         return {}
-
-
-def _refusals(called: type, value: Mapping[str, Any], key: Key) -> Iterator[Fault]:
-    """What a class says against its arguments, each of which holds by itself."""
-    parser = ArgumentParser(exit_on_error=False, parser_mode=recipes.MODE)
-    parser.add_argument("--it", type=called)  # the class alone: a union would hide what it says
-    try:
-        parser.instantiate(parser.parse_object({"it": dict(value)}))
-    except Exception as error:
-        told: BaseException | None = error
-        while told is not None and not isinstance(told, ZooError | MisconfigurationException):
-            told = told.__cause__
-        if isinstance(told, ZooError):
-            yield told, key
-        elif told is not None or isinstance(error, ValueError):
-            name = value.get("class_path", called.__name__)
-            yield RecipeError(f"{name} refuses its arguments: {' '.join(str(told or error).split())}"), key
-        elif not isinstance(error, ArgumentError):  # that one is for the parser's own words
-            raise
