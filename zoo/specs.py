@@ -124,6 +124,8 @@ class HubHead:
 
     None: the first in an encoder, else the last.
     """
+    prefix: str = ""
+    """What stands before the backbone's names in files with this head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +159,12 @@ class BackboneSpec(Spec, ABC):
     """What of a batch the backbone takes besides ids and mask, where it is there: `token_type_ids`."""
     ignored: ClassVar[frozenset[str]] = frozenset()
     """Keys of config.json that say nothing about the numbers."""
+    prefix: ClassVar[str] = ""
+    """What may stand before the backbone's names in a file, or be missing there: `bert.`"""
+    unread: ClassVar[frozenset[str]] = frozenset()
+    """Tensors that files may hold and the model does not read, by their Hub names, with `{}` for any part."""
+    is_bounded: ClassVar[bool] = True
+    """Whether texts longer than `max_position_embeddings` cannot be read at all."""
     tiny: ClassVar[Mapping[str, Any]] = {}
     """The sizes that checks build."""
 

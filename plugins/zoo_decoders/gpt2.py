@@ -77,6 +77,8 @@ class GPT2(DecoderSpec):
             "GPT2ForSequenceClassification", {"score.{}": "projection.{}"}, pooling="last"
         ),
     }
+    prefix = "transformer."
+    unread = frozenset({"transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"})
     ignored = frozenset(
         {
             "add_cross_attention", "n_ctx", "reorder_and_upcast_attn", "summary_activation",

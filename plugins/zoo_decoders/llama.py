@@ -73,7 +73,12 @@ class Llama(DecoderSpec):
         "model.layers.{}.mlp.down_proj.{}": "blocks.{}.feedforward.down.{}",
         "model.norm.{}": "norm.{}",
     }
-    heads = {"CausalLM": HubHead("LlamaForCausalLM", {"lm_head.{}": "projection.{}"})}
+    heads = {
+        "CausalLM": HubHead("LlamaForCausalLM", {"lm_head.{}": "projection.{}"}),
+        "SequenceClassification": HubHead("LlamaForSequenceClassification", {"score.{}": "projection.{}"}),
+    }
+    prefix = "model."
+    unread = frozenset({"model.layers.{}.self_attn.rotary_emb.inv_freq"})
     ignored = frozenset({"pretraining_tp"})
     tiny = {
         "vocab_size": 96,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import SpecError
 from zoo.layers import ACTIVATIONS, Attention, FeedForward, Mask
 from zoo.specs import EncoderSpec, HubHead, require_divides, require_known
 
@@ -68,6 +69,11 @@ class Bert(EncoderSpec):
         super().__post_init__()
         require_divides(self, "num_attention_heads", "hidden_size")
         require_known(self, "hidden_act", ACTIVATIONS)
+        if not self.tie_word_embeddings:  # the Hub's files have no place for the bias of another projection
+            raise SpecError(
+                "`tie_word_embeddings` must be true in zoo.encoders.Bert, whose projection is its embedding",
+                at="tie_word_embeddings",
+            )
 
     def build(self) -> "BertEncoder":
         """The backbone, without weights of its own choosing."""
@@ -109,6 +115,8 @@ class Bert(EncoderSpec):
     }
     aliases = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
     inputs = frozenset({"token_type_ids"})
+    prefix = "bert."
+    unread = frozenset({"bert.embeddings.position_ids", "bert.pooler.dense.{}", "cls.seq_relationship.{}"})
     ignored = frozenset({"add_cross_attention", "position_embedding_type"})
     tiny = {
         "vocab_size": 96,

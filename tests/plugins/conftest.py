@@ -93,9 +93,11 @@ def batch_for(head: str, sizes: dict[str, Any]) -> Batch:
 def prove_both_ways(prove: Callable[..., Parity], tmp_path: Path) -> Callable[..., None]:
     """Loads what transformers saved, saves it, loads that there: equal at every step, files bit for bit."""
 
-    def prove_both_ways(architecture: str, head: str, variant: str, sizes: dict[str, Any]) -> None:
+    def prove_both_ways(
+        architecture: str, head: str, variant: str, sizes: dict[str, Any], std: float = 0.3
+    ) -> None:
         more = {"num_labels": 3} if head == "SequenceClassification" else {}
-        model = made_by_transformers(architecture, {**sizes, **more})
+        model = made_by_transformers(architecture, {**sizes, **more}, std)
         model.save_pretrained(tmp_path / "theirs")
         batch = batch_for(head, sizes)
         name = f"transformers {transformers.__version__}"
@@ -112,10 +114,12 @@ def prove_both_ways(prove: Callable[..., Parity], tmp_path: Path) -> Callable[..
     return prove_both_ways
 
 
-def made_by_transformers(architecture: str, sizes: dict[str, Any]) -> Any:
+def made_by_transformers(architecture: str, sizes: dict[str, Any], std: float = 0.3) -> Any:
     kind = getattr(transformers, architecture)
     model = kind(kind.config_class(**sizes, attn_implementation="eager")).eval()
-    scramble(model)
+    if sizes.get("tie_word_embeddings") is False and (lm_head := getattr(model, "lm_head", None)) is not None:
+        lm_head.weight = nn.Parameter(lm_head.weight.detach().clone())  # tied all the same by some families
+    scramble(model, std=std)
     return model
 
 

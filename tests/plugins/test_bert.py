@@ -19,7 +19,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "three segments": {"type_vocab_size": 3},
     "relu": {"hidden_act": "relu"},
-    "untied": {"tie_word_embeddings": False},
     "wide": {"intermediate_size": 7, "num_attention_heads": 8},
 }
 HEADS = {"MaskedLM": "BertForMaskedLM", "SequenceClassification": "BertForSequenceClassification"}
@@ -59,6 +58,10 @@ def test_padding_starts_at_zero() -> None:
         (
             {"hidden_size": 30},
             "`num_attention_heads` must divide `hidden_size` in zoo.encoders.Bert, got 4 and 30",
+        ),
+        (
+            {"tie_word_embeddings": False},
+            "`tie_word_embeddings` must be true in zoo.encoders.Bert, whose projection is its embedding",
         ),
         ({"hidden_act": "gelo"}, "unknown `hidden_act` for zoo.encoders.Bert, got 'gelo'"),
     ],

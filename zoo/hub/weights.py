@@ -1,7 +1,7 @@
 """Weights under the Hub's names, streamed from and to safetensors."""
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -29,10 +29,13 @@ def renamed(name: str, table: Mapping[str, str]) -> str:
     if not table:
         return name
     for hub, ours in table.items():
-        pattern = re.escape(ours).replace(re.escape("{}"), r"([^.]+)")
-        if found := re.fullmatch(pattern, name):
+        if found := _match(ours, name):
             return hub.format(*found.groups())
     raise AssertionError(f"the family's table has no name on the Hub for {name}")
+
+
+def _match(pattern: str, name: str) -> re.Match[str] | None:
+    return re.fullmatch(re.escape(pattern).replace(re.escape("{}"), r"([^.]+)"), name)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -68,26 +71,41 @@ def dtype_of(folder: Path) -> torch.dtype:
 
 
 @torch.no_grad()
-def stream(folder: Path, targets: Mapping[str, Tensor], aliases: Mapping[str, str] = _NONE) -> None:
+def stream(
+    folder: Path,
+    targets: Mapping[str, Tensor],
+    aliases: Mapping[str, str] = _NONE,
+    *,
+    prefix: str = "",
+    unread: Collection[str] = (),
+) -> None:
     """Copies a folder's tensors into memory that is there already, each converted to its target's dtype.
 
     Args:
         folder: A model's files.
         targets: Every tensor to be filled, by its name on the Hub.
         aliases: Tensors that the files may repeat or leave out, to those that hold the same.
+        prefix: What the files may put before a name, or leave out there.
+        unread: Tensors that are left in the files, with `{}` for any part of a name.
 
     Raises:
         CheckpointError: A tensor is missing, unused, of another shape, or not what it must repeat, by name.
     """
     filled: set[str] = set()
+    places = targets.keys() | {name for name, source in aliases.items() if source in targets}
+    repeated: list[tuple[Path, str, str]] = []
     for path in files_of(folder):
         for name, tensor in _tensors(path):
-            target = targets.get(name)
-            if target is None and aliases.get(name) not in targets:
+            place = _place(name, places, prefix)
+            if place is None:
+                if any(_match(pattern, known) for pattern in unread for known in (name, prefix + name)):
+                    continue
                 raise CheckpointError(
                     f"tensor `{name}` of {path} has no place in the model", hint=did_you_mean(name, targets)
                 )
+            target = targets.get(place)
             if target is None:
+                repeated.append((path, name, aliases[place]))
                 continue
             if tensor.shape != target.shape:
                 raise CheckpointError(
@@ -95,7 +113,7 @@ def stream(folder: Path, targets: Mapping[str, Tensor], aliases: Mapping[str, st
                     f"config.json asks for {tuple(target.shape)}"
                 )
             target.copy_(tensor)
-            filled.add(name)
+            filled.add(place)
     missing = sorted(targets.keys() - filled)
     for name in [name for name in missing if aliases.get(name) in filled]:
         targets[name].copy_(targets[aliases[name]])
@@ -103,21 +121,25 @@ def stream(folder: Path, targets: Mapping[str, Tensor], aliases: Mapping[str, st
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(f"tensor `{missing[0]}`{more} is missing from {folder}")
-    _require_repeated(folder, targets, {name: aliases[name] for name in aliases.keys() - targets.keys()})
+    for path, name, source in repeated:
+        _require_repeated(path, name, source, targets[source])
 
 
-def _require_repeated(folder: Path, targets: Mapping[str, Tensor], repeated: Mapping[str, str]) -> None:
-    """Refuses files in which a tensor is not what it must repeat."""
-    for path in files_of(folder):
-        with _open(path) as file:
-            for name in sorted(repeated.keys() & set(file.keys())):
-                target, tensor = targets[repeated[name]], file.get_tensor(name)
-                if target.shape != tensor.shape or not torch.equal(target.cpu(), tensor.to(target.dtype)):
-                    raise CheckpointError(
-                        f"tensor `{name}` of {path} differs from `{repeated[name]}`, "
-                        "with which config.json ties it",
-                        hint="set tie_word_embeddings to false in config.json, if that is what was trained",
-                    )
+def _place(name: str, places: Container[str], prefix: str) -> str | None:
+    """A file's tensor as the model names it."""
+    spellings = (name, prefix + name, name.removeprefix(prefix))
+    return next((spelling for spelling in spellings if spelling in places), None)
+
+
+def _require_repeated(path: Path, name: str, source: str, target: Tensor) -> None:
+    """Refuses a file in which a tensor is not what it must repeat."""
+    with _open(path) as file:
+        tensor = file.get_tensor(name)
+    if target.shape != tensor.shape or not torch.equal(target.cpu(), tensor.to(target.dtype)):
+        raise CheckpointError(
+            f"tensor `{name}` of {path} differs from `{source}`, with which config.json ties it",
+            hint="set tie_word_embeddings to false in config.json, if that is what was trained",
+        )
 
 
 def _open(path: Path) -> safe_open:

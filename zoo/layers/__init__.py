@@ -12,7 +12,7 @@ from zoo.layers.kernels import attend
 from zoo.layers.losses import IGNORED, linear_cross_entropy
 from zoo.layers.masks import Mask
 from zoo.layers.norms import RMSNorm
-from zoo.layers.positions import Rope, RopeParameters, RotaryPositions, SinusoidalPositions
+from zoo.layers.positions import RelativePositions, Rope, RopeParameters, RotaryPositions, SinusoidalPositions
 
 __all__ = [
     "ACTIVATIONS",
@@ -24,6 +24,7 @@ __all__ = [
     "KeyValueCache",
     "Mask",
     "RMSNorm",
+    "RelativePositions",
     "Rope",
     "RopeParameters",
     "RotaryPositions",

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class RMSNorm(nn.Module):
-    """Divides by the root mean square, computed in float32, then scales in the input's dtype.
+    """Divides by the root mean square, computed in float32 at least, then scales in the input's dtype.
 
     Zhang and Sennrich, 2019: https://arxiv.org/abs/1910.07467. `torch.nn.RMSNorm` scales before it casts
     back, which differs from Llama's in bfloat16.
@@ -22,6 +22,6 @@ class RMSNorm(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Hidden states (…, hidden_size) in and out."""
-        wide = x_BTD.float()
+        wide = x_BTD.to(torch.promote_types(x_BTD.dtype, torch.float32))
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * wide.to(x_BTD.dtype)

@@ -1,4 +1,4 @@
-"""Where a token stands: rotations of queries and keys, and sinusoids added to embeddings."""
+"""Where a token stands: rotations of queries and keys, biases of scores, sinusoids added to embeddings."""
 
 import functools
 import math
@@ -137,3 +137,43 @@ class SinusoidalPositions(nn.Module):
     def forward(self, positions_BT: Tensor) -> Tensor:
         """The table's rows at these positions, float32 (batch, tokens, hidden_size)."""
         return _sinusoids(*self.shape, positions_BT.device)[positions_BT]
+
+
+class RelativePositions(nn.Module):
+    """What is added to each head's scores, by how far apart two tokens stand.
+
+    Near distances have a bucket each, far ones share some, the wider the farther; Raffel et al., 2019,
+    section 2.1: https://arxiv.org/abs/1910.10683
+
+    Args:
+        num_heads: Heads of queries.
+        num_buckets: Distances that are told apart.
+        max_distance: From here on, distances are one.
+        is_causal: Whether all buckets are for what came before; else half of them are for what comes after.
+    """
+
+    def __init__(
+        self, num_heads: int, *, num_buckets: int = 32, max_distance: int = 128, is_causal: bool = False
+    ) -> None:
+        super().__init__()
+        self.bias = nn.Embedding(num_buckets, num_heads)
+        self.max_distance, self.is_causal = max_distance, is_causal
+
+    def forward(self, num_queries: int, num_keys: int) -> Tensor:
+        """The biases (1, heads, queries, keys) of queries that are the last of the keys."""
+        places_S = torch.arange(num_keys, device=self.bias.weight.device)
+        buckets_TS = self._buckets(places_S - places_S[num_keys - num_queries :, None])
+        bias_TSH: Tensor = self.bias(buckets_TS)
+        return bias_TSH.permute(2, 0, 1)[None]
+
+    def _buckets(self, offsets_TS: Tensor) -> Tensor:
+        """The bucket of each offset from the query to the key."""
+        num_buckets = self.bias.num_embeddings
+        distances, first = -offsets_TS.clamp(max=0), torch.zeros_like(offsets_TS)
+        if not self.is_causal:
+            num_buckets //= 2
+            distances, first = offsets_TS.abs(), num_buckets * (offsets_TS > 0)
+        num_near = num_buckets // 2
+        growth = torch.log(distances.float() / num_near) / math.log(self.max_distance / num_near)
+        far = num_near + (growth * (num_buckets - num_near)).clamp(min=0).long()
+        return first + torch.where(distances < num_near, distances, far.clamp(max=num_buckets - 1))

@@ -203,14 +203,14 @@ class ZooModule(L.LightningModule):
 
     def _fill_from(self, model: HubModel) -> None:
         folder = files.folder_of(model)
-        targets: dict[str, Tensor] = {}
+        targets = weights.named_tensors(self.backbone, self.spec.weights)
         aliases = dict(self.spec.aliases)
         for name in self.heads:
-            targets |= self.hub_tensors(name)
             table = self._hub_head(name).weights
+            targets |= weights.named_tensors(self.heads[name], table, self.head(name).tied)
             for mine, theirs in self.head(name).tied.items():
                 aliases[weights.renamed(mine, table)] = weights.renamed(theirs, self.spec.weights)
-        weights.stream(folder, targets, aliases)
+        weights.stream(folder, targets, aliases, prefix=self.spec.prefix, unread=self.spec.unread)
         self.adopt_tokenizer(self.own_tokenizer())
         if (folder / "generation_config.json").is_file():
             self.generation_config = hub_config.read_json(folder / "generation_config.json")
@@ -221,10 +221,11 @@ class ZooModule(L.LightningModule):
     def hub_tensors(self, head: str | None = None) -> dict[str, Tensor]:
         """Every saved tensor of the backbone and of one head by its name on the Hub."""
         name = self.head_name(head)
-        table = self._hub_head(name).weights
+        hub_head = self._hub_head(name)
+        backbone = weights.named_tensors(self.backbone, self.spec.weights)
         return {
-            **weights.named_tensors(self.backbone, self.spec.weights),
-            **weights.named_tensors(self.heads[name], table, self.head(name).tied),
+            **{f"{hub_head.prefix}{name}": tensor for name, tensor in backbone.items()},
+            **weights.named_tensors(self.heads[name], hub_head.weights, self.head(name).tied),
         }
 
     # Heads

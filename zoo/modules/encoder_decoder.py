@@ -113,6 +113,9 @@ class EncoderDecoderModule(GeneratingModule):
         Raises:
             GenerationError: The prompts, or what is asked for, are too long for the model.
         """
+        default = self.generation_config.get("max_new_tokens") or DEFAULT_NEW_TOKENS
+        if not self.spec.is_bounded:
+            return default if max_new_tokens is None else max_new_tokens
         limit, longest = self.spec.max_position_embeddings, max(map(len, prompts), default=0)
         if longest > limit:
             raise GenerationError(
@@ -123,5 +126,4 @@ class EncoderDecoderModule(GeneratingModule):
                 f"the model writes at most {limit} tokens; {max_new_tokens} were asked for",
                 hint=f"ask for at most {limit} new tokens",
             )
-        default = self.generation_config.get("max_new_tokens") or DEFAULT_NEW_TOKENS
         return min(default, limit) if max_new_tokens is None else max_new_tokens
