@@ -387,7 +387,7 @@ class ZooModule(L.LightningModule):
         """The head's predictions, in order.
 
         Args:
-            texts: What is read; a pair is read as one text.
+            texts: What is read; a pair is read as one text. Too long ones are cut as the tokenizer says.
             head: Its name, where there are several.
 
         Raises:
@@ -399,10 +399,12 @@ class ZooModule(L.LightningModule):
         if self.tokenizer is None:
             raise GenerationError("the model has no tokenizer, so it reads no text")
         found: list[Any] = []
+        limit = self.spec.max_position_embeddings
+        longest = min(limit, self.tokenizer.max_length or limit)
         with evaluating(self):
             for start in range(0, len(texts), PREDICTED_AT_ONCE):
                 piece = texts[start : start + PREDICTED_AT_ONCE]
-                encoded = self.tokenizer.batch(piece, max_length=self.spec.max_position_embeddings)
+                encoded = self.tokenizer.batch(piece, max_length=longest)
                 for number, length in enumerate(encoded["attention_mask"].sum(-1).tolist(), start):
                     if not length:
                         raise GenerationError(f"text {number} is empty", hint="give at least one token")

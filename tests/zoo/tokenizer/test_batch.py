@@ -9,7 +9,9 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import zoo
 from zoo.errors import DataError
+from zoo.modules import EncoderModule
 from zoo.tokenizer import Tokenizer, train
 
 TEXTS = ["the cat sat on the mat", "def f(x): return x", "a b c d e f"]
@@ -69,6 +71,21 @@ def test_the_length_that_is_asked_for_goes_before_the_checkpoints(wordpiece: Tok
     assert tokenizer.batch(TEXTS)["input_ids"].shape[1] == 6
     assert tokenizer.batch(TEXTS, max_length=4)["input_ids"].shape[1] == 4
     assert tokenizer.batch(TEXTS, max_length=7)["input_ids"].shape[1] == 7
+
+
+@pytest.mark.parametrize(("model_max_length", "kept"), [(5, "the cat sat"), (1e30, "the cat sat on the mat")])
+def test_predictions_read_no_more_than_the_checkpoint_says(
+    wordpiece: Tokenizer, model_max_length: float, kept: str
+) -> None:
+    spec = zoo.encoders.Bert
+    head = zoo.heads.SequenceClassification(labels=["a", "b"])
+    model = EncoderModule(backbone=spec(**{**spec.tiny, "vocab_size": 60}), head=head)
+    model.build()
+    model.tokenizer = with_config(wordpiece, model_max_length=model_max_length)
+    assert model.predict(["the cat sat on the mat"]) == model.predict([kept])
+    assert (model.predict(["the cat sat"]) == model.predict(["the cat sat on the mat"])) is (
+        kept == "the cat sat"
+    )
 
 
 def test_cutting_a_batch_leaves_the_tokenizer_as_it_was(wordpiece: Tokenizer) -> None:
