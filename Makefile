@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo demo-all test test-all lint bench clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -13,6 +13,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## train a decoder on real text in under 3 minutes and show what it learnt
 	$(BIN)/zoo fit --config quickstart/decoder
+
+demo-all: demo  ## also an encoder and an encoder-decoder
+	$(BIN)/zoo fit --config quickstart/encoder
+	$(BIN)/zoo fit --config quickstart/encoder-decoder
 
 test: lint  ## what every change must pass
 	$(BIN)/python -m pytest -m 'not slow and not gpu'

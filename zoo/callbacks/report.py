@@ -162,7 +162,7 @@ def _comparison(measure: Measure, figures: Mapping[str, float]) -> Table:
 
 def _answers(shown: Sequence[tuple[Question, str]]) -> Table:
     """Questions, answers, and what is right, a line each."""
-    table = Table("what it reads", "what it says", "what is right")
+    table = Table("what it reads", "what it says", "what is right", show_lines=True)
     for (text, right), answer in shown:
         cells = (RichText(_line(part)) for part in (text, answer, right))
         table.add_row(*cells, style=None if answer == right else "red")
