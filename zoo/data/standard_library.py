@@ -204,6 +204,7 @@ def _functions(document: Document, package: str) -> list[Example]:
     ]
 
 
+@cache
 def _sources(library: Path) -> list[Document]:
     found: dict[str, Document] = {}
     for path in sorted(library.rglob("*.py")):
