@@ -35,7 +35,8 @@ def renamed(name: str, table: Mapping[str, str]) -> str:
 
 
 def _match(pattern: str, name: str) -> re.Match[str] | None:
-    return re.fullmatch(re.escape(pattern).replace(re.escape("{}"), r"([^.]+)"), name)
+    part = "(.+)" if pattern == "{}" else "([^.]+)"  # alone, it stands for a whole name
+    return re.fullmatch(re.escape(pattern).replace(re.escape("{}"), part), name)
 
 
 def files_of(folder: Path) -> list[Path]:
