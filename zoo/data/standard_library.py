@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
-from zoo.data.base import TokenizerKind
+from zoo.data.base import TokenizerKind, require_least
 from zoo.data.reading import Document
 from zoo.data.splitting import split
 from zoo.data.text import Text
@@ -67,7 +67,8 @@ class StandardLibraryFunctions(TextClassification):
     """Functions of the standard library, each labelled with the top-level package that it comes from.
 
     The packages are the 20 with the most functions among those of at least 4 files. A file stands on
-    the side of the split on which StandardLibrary has it, so what learns from one is not asked about it here.
+    the side of the split on which StandardLibrary has it, so what learns from one is not asked about it here;
+    nor is it asked about a function that stands on both sides.
 
     Args:
         validation_fraction: Share of the library's files that is held out.
@@ -114,10 +115,12 @@ class StandardLibraryFunctions(TextClassification):
             }
         )
         packages = [package for package, _ in num_functions.most_common(NUM_PACKAGES)]
-        return tuple(  # type: ignore[return-value]
+        learnt, asked = (
             [example for package in packages for file in part[package] for example in file]
             for part in (training, held_out)
         )
+        seen = {example.text for example in learnt}
+        return learnt, [example for example in asked if example.text not in seen]
 
     def _by_package(self, documents: list[Document]) -> defaultdict[str, list[list[Example]]]:
         """The functions of each file, by package."""
@@ -169,6 +172,8 @@ class StandardLibraryLines(TextPairs):
             seed=seed,
             num_workers=num_workers,
         )
+        require_least("max_characters", max_characters, 3)
+        require_least("max_held_out", max_held_out, 1)
         self.max_characters, self.max_held_out = max_characters, max_held_out
 
     def read(self) -> tuple[list[Pair], list[Pair]]:
