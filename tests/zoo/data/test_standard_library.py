@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.data import StandardLibrary, StandardLibraryFunctions
+from zoo.data import StandardLibrary, StandardLibraryFunctions, StandardLibraryLines
 from zoo.errors import DataError
 
 LEFT_OUT = (
@@ -95,3 +95,57 @@ def test_a_function_is_its_own_lines_without_those_around_it(library: Path) -> N
     found = [example for part in StandardLibraryFunctions().examples() for example in part]
     (function,) = {example.text for example in found if example.label == "indented"}
     assert function == own
+
+
+def test_a_function_that_stands_on_both_sides_is_not_asked_about(library: Path) -> None:
+    for path in sorted(library.glob("package*/*.py")):
+        path.write_text(path.read_text() + "\n\ndef close(self):\n    return self\n")
+    training, held_out = StandardLibraryFunctions(validation_fraction=0.3).examples()
+    assert "close" in {example.text[4:9] for example in training}
+    assert held_out
+    assert not {example.text for example in training} & {example.text for example in held_out}
+
+
+def test_the_packages_with_the_most_functions_are_told_apart(library: Path) -> None:
+    for number in range(25):  # package 24 has most
+        for index in range(4):
+            path = library / f"many{number:02}" / f"module{index}.py"
+            path.parent.mkdir(exist_ok=True)
+            name = f"f_{number}_{index}"
+            path.write_text("".join(f"def {name}_{turn}(): pass\n" for turn in range(30 + number)))
+    assert StandardLibraryFunctions().found_labels() == [f"many{number:02}" for number in range(5, 25)]
+
+
+def test_the_real_library_has_at_most_twenty_packages_and_no_test_among_them() -> None:
+    data = StandardLibraryFunctions()
+    training, held_out = data.examples()
+    labels = data.found_labels()
+    assert 10 <= len(labels) <= 20
+    assert not {"test", "tests", "site-packages"} & set(labels)
+    assert not {example.text for example in training} & {example.text for example in held_out}
+    files = [{example.place.rpartition(":")[0] for example in part} for part in (training, held_out)]
+    assert not files[0] & files[1]
+
+
+def test_lines_are_read_without_their_spaces(library: Path) -> None:
+    for index, path in enumerate(sorted(library.glob("package*/*.py"))):
+        text = f"    x{index} = {index} + 1  # in\tits own words\nshort\n{'a b ' * 20}\nü = 1\nimport os\n"
+        path.write_text(path.read_text() + text)
+    training, held_out = StandardLibraryLines(validation_fraction=0.3).pairs()
+    pairs = training + held_out
+    assert ("x7=7+1#in\titsownwords", "x7 = 7 + 1  # in\tits own words") in pairs
+    for pair in pairs:
+        assert pair.input == pair.target.replace(" ", "") != pair.target == pair.target.strip()
+        assert len(pair.target) <= 64
+        assert pair.target.isascii()
+    assert len({pair.target for pair in pairs}) == len(pairs)
+    assert not {pair.input for pair in training} & {pair.input for pair in held_out}
+    assert ("importos", "import os") in training  # it stands on both sides
+    assert StandardLibraryLines(validation_fraction=0.3).pairs() == (training, held_out)
+
+
+def test_as_many_lines_are_held_out_as_are_asked_for_at_most(library: Path) -> None:
+    whole = StandardLibraryLines(validation_fraction=0.3).pairs()[1]
+    some = StandardLibraryLines(validation_fraction=0.3, max_held_out=4).pairs()[1]
+    assert len(whole) > len(some) == 4
+    assert set(some) <= set(whole)
