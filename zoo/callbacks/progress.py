@@ -6,7 +6,13 @@ import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
 
-_SHORT = {"train/loss": "loss", "tokens_per_second": "tokens/s"}
+_SHORT = {
+    "train/loss": "loss",
+    "tokens_per_second": "tokens/s",
+    "data_wait": "waits",
+    "memory_gib": "GiB",
+    "mfu": "MFU",
+}
 
 
 class Progress(RichProgressBar):

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 def autocast_once(x: Tensor) -> Tensor:
     """Under autocast, what its matrix products would each cast the input to; else the input."""
     device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return x
+    return x.to(torch.get_autocast_dtype(device))
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -139,6 +139,10 @@ class ZooModule(L.LightningModule):
             "lr_schedule": self.lr_schedule.to_plain(),
         }
 
+    def described(self) -> dict[str, Any]:
+        """Arguments that make the same module again, as plain values; of a Hub model, by its sizes."""
+        return {**self._choices(), "backbone": self.spec.to_plain()}
+
     # Building
 
     @property
@@ -333,6 +337,10 @@ class ZooModule(L.LightningModule):
         """What of a batch the backbone takes besides ids and mask."""
         return {name: batch[name] for name in self.spec.inputs if name in batch}
 
+    def read(self, batch: Batch) -> list[tuple[Tensor, Tensor | None]]:
+        """Ids that the backbone reads of a batch, and what is zero where they are padding."""
+        return [(batch["input_ids"], batch.get("attention_mask"))]
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch's share of the step's mean loss, under the head that the batch names."""
         name = self.head_name(batch.get("head"))
@@ -474,7 +482,7 @@ class ZooModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what `zoo.load` needs: the resolved spec, the tokenizer, the module's name."""
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self._choices(), "backbone": self.spec.to_plain()}
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self.described()
         checkpoint["zoo"] = {
             "module": registry.path_of(type(self)),
             "tokenizer": self.tokenizer.to_plain() if self.tokenizer else None,

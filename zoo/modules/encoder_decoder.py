@@ -46,22 +46,27 @@ class EncoderDecoderModule(GeneratingModule):
         What the decoder reads is `decoder_input_ids`, or, one step behind, what it is to write; under a head
         that writes nothing, one step behind what the encoder reads.
         """
-        read, real = batch.get("decoder_input_ids"), batch.get("decoder_attention_mask")
-        if read is None and not self.head(batch.get("head")).generates:
-            real = batch.get("attention_mask")
-            read = self._shifted(batch["input_ids"], real)
-        elif read is None:
-            if "labels" not in batch:
-                raise SpecError("an encoder-decoder needs `labels` or `decoder_input_ids`")
-            read = self._shifted(batch["labels"])
+        (input_ids, real), (decoder_input_ids, decoder_real) = self.read(batch)
         hidden_BTD: Tensor = self.backbone(
-            batch["input_ids"],
-            Mask.from_attention_mask(batch.get("attention_mask")),
-            read,
+            input_ids,
             Mask.from_attention_mask(real),
+            decoder_input_ids,
+            Mask.from_attention_mask(decoder_real),
             **self.inputs(batch),
         )
         return hidden_BTD
+
+    def read(self, batch: Batch) -> list[tuple[Tensor, Tensor | None]]:
+        """Ids that the encoder and the decoder read, and what tells which are real."""
+        seen = (batch["input_ids"], batch.get("attention_mask"))
+        read, real = batch.get("decoder_input_ids"), batch.get("decoder_attention_mask")
+        if read is not None:
+            return [seen, (read, real)]
+        if not self.head(batch.get("head")).generates:
+            return [seen, (self._shifted(*seen), seen[1])]
+        if "labels" not in batch:
+            raise SpecError("an encoder-decoder needs `labels` or `decoder_input_ids`")
+        return [seen, (self._shifted(batch["labels"], real), real)]
 
     @property
     def start_id(self) -> int:
@@ -80,7 +85,8 @@ class EncoderDecoderModule(GeneratingModule):
         """Ids one step later, after the token that stands before the first real one."""
         later_BT = nn.functional.pad(ids_BT[:, :-1], (1, 0), value=self.start_id)
         if real_BT is not None:
-            later_BT = later_BT.scatter(1, real_BT.long().argmax(-1, keepdim=True), self.start_id)
+            before_BT = nn.functional.pad(real_BT[:, :-1], (1, 0))
+            later_BT = later_BT.masked_fill((real_BT > 0) & (real_BT != before_BT), self.start_id)
         return later_BT.masked_fill(later_BT == IGNORED, self._pad_id)
 
     def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:

@@ -58,7 +58,8 @@ def test_tensorboard_gets_losses_rate_speed_gradient_samples_and_the_recipe(
     events = EventAccumulator(str(workplace / "runs" / "recipe" / "version_0")).Reload()
     scalars = set(events.Tags()["scalars"])
     assert {
-        "train/loss", "val/loss", "val/perplexity", "val/bits_per_byte", "tokens_per_second", "grad_norm",
+        "train/loss", "val/loss", "val/perplexity", "val/bits_per_byte", "tokens_per_second",
+        "tokens_per_second_with_padding", "data_wait", "memory_gib", "grad_norm",
         "lr-AdamW/pg1", "lr-AdamW/pg2",
     } <= scalars  # fmt: skip
     assert len(events.Scalars("val/loss")) == 2
@@ -152,18 +153,34 @@ def test_the_gradient_is_measured_before_it_is_clipped(data: Any, tmp_path: Path
     assert norms[0] > 1e-2
 
 
-def test_tokens_per_second_leave_out_what_happens_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 100.0, 103.0])  # two steps of 1 s and 3 s, a long validation between
+def test_figures_leave_out_what_happens_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Steps of 1, 3 and 2 s; 1 s of waiting for data after the first, a long validation after the second.
+    clock = iter([0.0, 1.0, 2.0, 5.0, 100.0, 102.0, 200.0, 201.0])
     monkeypatch.setattr("zoo.callbacks.throughput.time.perf_counter", lambda: next(clock))
     logged: dict[str, float] = {}
-    module: Any = SimpleNamespace(log=lambda name, value, **_: logged.update({name: value}))
-    trainer: Any = SimpleNamespace(world_size=2)
-    callback = Throughput(every_n_steps=2)
-    batch = {"input_ids": torch.zeros(4, 16)}
-    for index in range(2):
+    module = tiny_module()
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+    trainer: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    callback = Throughput(every_n_steps=3)
+    batch = {"input_ids": torch.zeros(4, 16), "attention_mask": (torch.arange(16) < 12).long().expand(4, -1)}
+    for index in range(3):
         callback.on_train_batch_start(trainer, module, batch, index)
         callback.on_train_batch_end(trainer, module, None, batch, index)
-    assert logged == {"tokens_per_second": 2 * 2 * 64 / 4}
+        if index == 1:
+            callback.on_validation_start(trainer, module)
+            callback.on_validation_end(trainer, module)
+    seconds = 1 + 1 + 3 + 2
+    memory = logged.pop("memory_gib")
+    assert 0.05 < memory < 100
+    assert logged == {
+        "tokens_per_second": pytest.approx(2 * 3 * 48 / seconds),
+        "tokens_per_second_with_padding": pytest.approx(2 * 3 * 64 / seconds),
+        "data_wait": pytest.approx(1 / seconds),
+    }
+    callback.on_save_checkpoint(trainer, module, {})
+    callback.on_train_batch_start(trainer, module, batch, 3)
+    callback.on_train_batch_end(trainer, module, None, batch, 5)
+    assert logged["data_wait"] == 0
 
 
 def test_the_bar_has_short_names_and_readable_figures(tmp_path: Path) -> None:
