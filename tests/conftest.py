@@ -63,6 +63,39 @@ def zoo(tmp_path: Path) -> Run:
     return run
 
 
+Shell = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def shell() -> Shell:
+    """Runs a command in a process of its own; its output, or a failure that shows it."""
+
+    def run(*words: str | Path, cwd: Path, **environment: str) -> str:
+        done = subprocess.run(
+            [str(word) for word in words],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": "", **environment},
+            capture_output=True,
+            text=True,
+            timeout=2400,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def wheel(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zoo's wheel, built from the sources."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check")
+    shell(*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT, cwd=folder)
+    (path,) = folder.glob("lightning_zoo-*.whl")
+    return path
+
+
 RECIPE = """\
 # A tiny Llama learns a small text.
 model:

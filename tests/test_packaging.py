@@ -1,56 +1,34 @@
 """The wheel behaves as the editable install does, from an empty folder."""
 
 import json
-import os
-import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-
-def run(*words: str | Path, cwd: Path, **environment: str) -> str:
-    done = subprocess.run(
-        [str(word) for word in words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": "", **environment},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+Shell = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check")
-    run(*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT, cwd=folder)
-    (path,) = folder.glob("lightning_zoo-*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(wheel: Path, shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel; its dependencies are those of this one, by links, the zoo left out."""
     home = tmp_path_factory.mktemp("installed")
     venv.create(home / "venv", with_pip=False)
     python = home / "venv" / "bin" / "python"
     ours = Path(sysconfig.get_path("purelib"))
     theirs = Path(
-        run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip()
+        shell(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip()
     )
     for path in ours.iterdir():
         if "lightning_zoo" not in path.name:
             (theirs / path.name).symlink_to(path)
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=home)
+    shell(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=home)
     return home / "venv" / "bin" / "zoo"
 
 
@@ -69,10 +47,10 @@ def test_the_wheel_holds_the_zoo_its_families_and_its_recipes_and_nothing_else(w
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_wheel_and_editable_install_list_the_same(installed: Path, tmp_path: Path) -> None:
-    listed = json.loads(run(installed, "list", "--json", cwd=tmp_path))
+def test_wheel_and_editable_install_list_the_same(installed: Path, shell: Shell, tmp_path: Path) -> None:
+    listed = json.loads(shell(installed, "list", "--json", cwd=tmp_path))
     beside = Path(sys.executable).with_name("zoo")
-    expected = json.loads(run(beside, "list", "--json", cwd=tmp_path))
+    expected = json.loads(shell(beside, "list", "--json", cwd=tmp_path))
     places = [recipe.pop("path") for recipe in listed["recipes"]]
     assert all(str(installed.parents[1]) in place for place in places), places
     for recipe in expected["recipes"]:
@@ -80,31 +58,31 @@ def test_wheel_and_editable_install_list_the_same(installed: Path, tmp_path: Pat
     assert listed == expected
 
 
-def test_a_packaged_recipe_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+def test_a_packaged_recipe_runs_from_an_empty_folder(installed: Path, shell: Shell, tmp_path: Path) -> None:
     short = ("--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1")
-    shown = run(installed, "fit", "--config", "quickstart/decoder", *short, cwd=tmp_path)
+    shown = shell(installed, "fit", "--config", "quickstart/decoder", *short, cwd=tmp_path)
     assert "Trained a model of" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert list(tmp_path.rglob("last.ckpt"))
 
 
 @pytest.mark.slow
-def test_the_wheel_runs_with_dependencies_of_its_own(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_runs_with_dependencies_of_its_own(wheel: Path, shell: Shell, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     bin_ = tmp_path / "venv" / "bin"
-    run(bin_ / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    shell(bin_ / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "zoo.decoders.Llama" in run(bin_ / "zoo", "list", cwd=empty)
-    assert "The recipe holds." in run(bin_ / "zoo", "check", "quickstart/decoder", cwd=empty)
+    assert "zoo.decoders.Llama" in shell(bin_ / "zoo", "list", cwd=empty)
+    assert "The recipe holds." in shell(bin_ / "zoo", "check", "quickstart/decoder", cwd=empty)
 
 
 @pytest.mark.slow
-def test_the_two_commands_set_everything_up_in_a_fresh_clone(tmp_path: Path) -> None:
-    run("git", "clone", "--quiet", ROOT, tmp_path / "clone", cwd=tmp_path)
-    shown = run("make", "demo", cwd=tmp_path / "clone", ZOO_CACHE=str(tmp_path / "cache"))
+def test_the_two_commands_set_everything_up_in_a_fresh_clone(shell: Shell, tmp_path: Path) -> None:
+    shell("git", "clone", "--quiet", ROOT, tmp_path / "clone", cwd=tmp_path)
+    shown = shell("make", "demo", cwd=tmp_path / "clone", ZOO_CACHE=str(tmp_path / "cache"))
     bits = dict(line.strip("│ ").split("│")[:2] for line in shown.splitlines() if line.count("│") == 3)
     measured = {name.strip(): float(value) for name, value in bits.items()}
     assert measured["this model"] < 0.8 * measured["unigram"]
     assert "what it writes" in shown
-    run("make", "test", cwd=tmp_path / "clone")
+    shell("make", "test", cwd=tmp_path / "clone")
