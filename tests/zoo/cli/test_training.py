@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -272,29 +272,46 @@ def test_a_metric_that_is_not_there_is_no_traceback(command: Command, workplace:
 
 # A process of its own
 
+PATIENCE = 300
+"""Seconds until a process counts as stuck, on a machine that has much else to do."""
 
-def start(workplace: Path, *arguments: str) -> "subprocess.Popen[str]":
-    code = "import sys; from zoo.cli import main; sys.argv[0] = 'zoo'; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=workplace,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def test_ctrl_c_leaves_a_loadable_checkpoint_and_says_so(workplace: Path) -> None:
+@pytest.fixture
+def start(workplace: Path) -> Iterator[Start]:
+    """Starts the `zoo` command in the background; what still runs after the test is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        code = "import sys; from zoo.cli import main; sys.argv[0] = 'zoo'; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            cwd=workplace,
+            env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_leaves_a_loadable_checkpoint_and_says_so(workplace: Path, start: Start) -> None:
     flags = ("--trainer.max_steps", "100000", "--trainer.log_every_n_steps", "1")
-    process = start(workplace, *FIT, *flags)
-    deadline = time.monotonic() + 60
+    process = start(*FIT, *flags)
+    deadline = time.monotonic() + PATIENCE
     while not _has_trained(workplace / RUN):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in error
     assert "zoo: interrupted at step " in error
@@ -314,9 +331,9 @@ def _has_trained(run: Path) -> bool:
     return "train/loss" in events.Tags()["scalars"]
 
 
-def test_a_mistake_in_a_process_of_its_own_is_one_screen(workplace: Path) -> None:
-    process = start(workplace, *FIT, "--data.batch_size", "0")
-    out, error = process.communicate(timeout=60)
+def test_a_mistake_in_a_process_of_its_own_is_one_screen(workplace: Path, start: Start) -> None:
+    process = start(*FIT, "--data.batch_size", "0")
+    out, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert out == ""
     assert error.endswith(
