@@ -294,6 +294,7 @@ class Workshop:
             if key[-1] != "class_path" or any(isinstance(part, int) for part in key):
                 continue
             before = at(self.tree, key)
+            has_arguments = "init_args" in at(self.tree, key[:-1]).names()
             for after in ("zoo.schedules.Constant", "torch.optim.SGD", "zoo.heads.CausalLML"):
                 if before.rpartition(".")[0] == after.rpartition(".")[0]:
                     continue
@@ -301,10 +302,9 @@ class Workshop:
                 for part in reversed(key):
                     layer = Pairs([(str(part), layer)])
                 layered, places = written(layer)
-                yield Mistake(
-                    text, after.rpartition(".")[2], [(dotted(key), places[key])], layer=layered,
-                    warns=f"layer.yaml changes `{dotted(key)}` from {before} to {after}; ",
-                )  # fmt: skip
+                warning = f"layer.yaml changes `{dotted(key)}` from {before} to {after}; " * has_arguments
+                fault = [(dotted(key), places[key])]
+                yield Mistake(text, after.rpartition(".")[2], fault, layer=layered, warns=warning)
 
     def wrong_flags(self) -> Iterator[Mistake]:
         text, _ = written(self.tree)

@@ -59,14 +59,13 @@ class Mixture(L.LightningDataModule):
         Raises:
             SpecError: With the part that does not fit.
         """
-        for name, part in self.parts.items():
+        for name in self.parts:
             if name not in model.head_specs:
                 raise SpecError(
                     f"the model has no head `{name}` for this data",
                     at=f"data.parts.{name}",
                     hint=f"its heads: {', '.join(model.head_specs)}",
                 )
-            part.require_fit(model)
         for name in model.head_specs:
             if name not in self.parts:
                 raise SpecError(
@@ -74,6 +73,8 @@ class Mixture(L.LightningDataModule):
                     at=f"model.heads.{name}",
                     hint=f"there is data for: {', '.join(self.parts)}",
                 )
+        for part in self.parts.values():
+            part.require_fit(model)
 
     def prepare_data(self) -> None:
         """Reads all parts; the tokenizer is trained on the first, where the model brings none."""

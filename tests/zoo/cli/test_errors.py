@@ -1,5 +1,6 @@
 """A user's mistakes: the whole screen of each, and that nothing is left behind."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -568,7 +569,24 @@ COMMANDS = {
     "generate nothing a": "`nothing` is neither a folder nor a Hub id `owner/name[@revision]`",
     "generate . a --max-new-tokens x": "zoo generate: argument --max-new-tokens: invalid int value: 'x'\n"
     "  `zoo generate --help` lists what it takes",
+    "generate .": "zoo generate: the following arguments are required: PROMPT\n"
+    "  `zoo generate --help` lists what it takes",
+    "generate . a --top-k": "zoo generate: argument --top-k: expected one argument\n"
+    "  `zoo generate --help` lists what it takes",
+    "generate . a --temprature 1": "zoo generate: unrecognized arguments: --temprature 1\n"
+    "  `zoo generate --help` lists what it takes",
+    "generate text.txt a": "text.txt is no checkpoint, or is cut off: it does not end as one does",
+    "generate . a": ". holds no config.json, so it is no model in the Hub's format",
+    "export": "zoo export: the following arguments are required: CKPT, DIR\n"
+    "  `zoo export --help` lists what it takes",
+    "export a b c": "zoo export: unrecognized arguments: c\n  `zoo export --help` lists what it takes",
     "export nothing.ckpt out": "no checkpoint nothing.ckpt",
+    "export recipe.yaml out": "recipe.yaml is no checkpoint, or is cut off: it does not end as one does",
+    "list --jsn": "zoo list: unrecognized arguments: --jsn\n  `zoo list --help` lists what it takes",
+    "list heads,cats": "zoo list: unknown kind `cats`; known: families, heads, modules, data, callbacks, "
+    "schedules, recipes, plugins\n  `zoo list --help` lists what it takes",
+    "check recipe.yaml stray": "unrecognized arguments: stray",
+    "check recipe.yaml --config": "`--config` needs a recipe\n  zoo list recipes shows the packaged ones",
 }
 
 
@@ -589,3 +607,168 @@ arguments of the same name stay as the layers before say
           in    bad.yaml:1
           did you mean `momentum`?
         """)
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """A module with its family, one of its heads, and data for them."""
+
+    module: str
+    family: str
+    head: str
+    data: str
+    row: str
+    length: str
+    vocab_size: int = 300
+
+    @property
+    def text(self) -> str:
+        """A recipe with one key a line where the tests look."""
+        return f"""\
+model:
+  class_path: zoo.modules.{self.module}
+  init_args:
+    backbone:
+      class_path: zoo.{self.family}
+      init_args:
+        vocab_size: {self.vocab_size}
+        hidden_size: 16
+        intermediate_size: 32
+        num_hidden_layers: 1
+        num_attention_heads: 2
+        max_position_embeddings: 48
+    head:
+      class_path: zoo.heads.{self.head}
+data:
+  class_path: zoo.data.{self.data}
+  init_args:
+    source: rows.jsonl
+    {self.length}: 16
+    vocab_size: {self.vocab_size}
+    batch_size: 4
+trainer: {{accelerator: cpu, max_steps: 1, enable_progress_bar: false}}
+"""
+
+
+_TEXT, _LABELLED = '{"text": "a b"}', '{"text": "a b", "label": "x"}\n{"text": "c d", "label": "y"}'
+_PAIR = '{"input": "a b", "target": "c"}'
+SHAPED = [
+    Shaped("DecoderModule", "decoders.Llama", "CausalLM", "Text", _TEXT, "sequence_length"),
+    Shaped("DecoderModule", "decoders.GPT2", "SequenceClassification", "TextClassification", _LABELLED,
+           "max_length"),
+    Shaped("EncoderModule", "encoders.Bert", "MaskedLM", "Text", _TEXT, "sequence_length"),
+    Shaped("EncoderModule", "encoders.Bert", "SequenceClassification", "TextClassification", _LABELLED,
+           "max_length"),
+    Shaped("EncoderDecoderModule", "encoder_decoders.Transformer", "Seq2SeqLM", "TextPairs", _PAIR,
+           "max_length"),
+    Shaped("EncoderDecoderModule", "encoder_decoders.Transformer", "SequenceClassification",
+           "TextClassification", _LABELLED, "max_length"),
+]  # fmt: skip
+MISFITS = {"DecoderModule": "MaskedLM", "EncoderModule": "Seq2SeqLM", "EncoderDecoderModule": "CausalLM"}
+
+
+@pytest.fixture(params=SHAPED, ids=lambda shaped: f"{shaped.family}-{shaped.head}")
+def shaped(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shaped:
+    found: Shaped = request.param
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text(f"{found.row}\n" * 40)
+    return found
+
+
+def test_every_shape_and_head_has_the_errors_of_keys_types_classes_and_lengths(
+    command: Command, shaped: Shaped, tmp_path: Path
+) -> None:
+    family, data = f"zoo.{shaped.family}", f"zoo.data.{shaped.data}"
+    group, name = family.rsplit(".", 1)
+    mistakes = {
+        ("hidden_size:", "hiden_size:"): f"""
+            zoo: unknown key `hiden_size` for {family}
+              at    model.backbone.hiden_size
+              in    recipe.yaml:8
+              did you mean `hidden_size`?
+            """,
+        ("hidden_size: 16", "hidden_size: wide"): f"""
+            zoo: `hidden_size` of {family} must be int, got 'wide'
+              at    model.backbone.hidden_size
+              in    recipe.yaml:8
+            """,
+        (family, f"{family}x"): f"""
+            zoo: unknown name `{name}x` in {group}
+              at    model.backbone
+              in    recipe.yaml:5
+              did you mean `{name}`?
+            """,
+        (f"{shaped.head}\n", f"{shaped.head}s\n"): f"""
+            zoo: unknown name `{shaped.head}s` in zoo.heads
+              at    model.head
+              in    recipe.yaml:14
+              did you mean `{shaped.head}`?
+            """,
+        ("class_path: zoo.heads", "clas_path: zoo.heads"): f"""
+            zoo: unknown key `clas_path` for `head` of zoo.modules.{shaped.module}
+              at    model.head.clas_path
+              in    recipe.yaml:14
+              did you mean `class_path`?
+            """,
+        ("batch_size: 4", "batch_size: four"): f"""
+            zoo: `batch_size` of {data} must be int, got 'four'
+              at    data.batch_size
+              in    recipe.yaml:21
+            """,
+        ("num_attention_heads: 2", "num_attention_heads: 3"): f"""
+            zoo: `num_attention_heads` must divide `hidden_size` in {family}, got 3 and 16
+              at    model.backbone.num_attention_heads
+              in    recipe.yaml:11
+            """,
+        (f"{shaped.length}: 16", f"{shaped.length}: 64"): f"""
+            zoo: rows of 64 tokens are too long for a model that sees 48
+              at    data.{shaped.length}
+              in    recipe.yaml:19
+              set it to at most 48, or the backbone's max_position_embeddings
+            """,
+    }
+    for (old, new), expected in mistakes.items():
+        (tmp_path / "recipe.yaml").write_text(shaped.text.replace(old, new, 1))
+        for verb in (["fit", "--config", "recipe.yaml"], ["check", "recipe.yaml"]):
+            assert refused(command, tmp_path, *verb) == screen(expected), (old, new)
+
+
+def test_every_shape_and_head_has_the_errors_of_data(
+    command: Command, shaped: Shaped, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(shaped.text)
+    field = next(iter(json.loads(shaped.row.splitlines()[0])))
+    first, at = shaped.row.splitlines()[0], "\n  at    data.source\n"
+    files = {
+        "": "zoo: rows.jsonl is empty" + at + "  in    recipe.yaml:18\n",
+        f"{first}\n{{": "zoo: a line is no JSON: Expecting property name enclosed in double quotes: "
+        "line 1 column 2 (char 1)" + at + "  in    rows.jsonl:2\n",
+        f"{first}\n{{}}": f"zoo: a row has no `{field}`" + at + "  in    rows.jsonl:2\n",
+    }
+    for content, expected in files.items():
+        (tmp_path / "rows.jsonl").write_text(content)
+        assert refused(command, tmp_path, "fit", "--config", "recipe.yaml") == expected
+    (tmp_path / "rows.jsonl").unlink()
+    assert refused(command, tmp_path, "fit", "--config", "recipe.yaml") == screen("""
+        zoo: no file or folder `rows.jsonl`
+          at    data.source
+          in    recipe.yaml:18
+          give a path, or a data set's `owner/name`
+        """)
+
+
+@pytest.mark.parametrize("verb", ["fit", "check"])
+def test_a_head_of_another_shape_is_refused_with_those_that_fit(
+    command: Command, shaped: Shaped, tmp_path: Path, verb: str
+) -> None:
+    misfit = MISFITS[shaped.module]
+    (tmp_path / "recipe.yaml").write_text(shaped.text.replace(f"heads.{shaped.head}\n", f"heads.{misfit}\n"))
+    arguments = ["recipe.yaml"] if verb == "check" else ["--config", "recipe.yaml"]
+    message, at, source, hint = refused(command, tmp_path, verb, *arguments).splitlines()
+    assert message.startswith(
+        f"zoo: the head zoo.heads.{misfit} does not fit zoo.{shaped.family}, which is a"
+    )
+    assert (at, source) == ("  at    model.head", "  in    recipe.yaml:13")
+    assert hint.startswith("  heads that fit: ")
+    assert shaped.head in hint
+    assert misfit not in hint
