@@ -350,7 +350,7 @@ class Workshop:
                     tree = deepcopy(self.tree)
                     pairs = at(tree, other)
                     pairs[pairs.names().index(name)] = ("other", 3)
-                    yield self.mistake(tree, "other", other)
+                    yield self.mistake(tree, "other", (*other, "other"), other)
 
     def wrong_heads(self) -> Iterator[Mistake]:
         key: Key = ("model", "init_args")

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from zoo.callbacks.samples import require_sampling
-from zoo.data.base import ZooData
+from zoo.data.base import ZooData, require_least
 from zoo.data.measures import Measure, Question
 from zoo.modules.base import ZooModule
 from zoo.modules.generating import GeneratingModule
@@ -51,6 +51,7 @@ class Report(Callback):
         num_questions: int = 6,
     ) -> None:
         require_sampling(max_new_tokens, temperature)
+        require_least("num_questions", num_questions, 0)
         self.prompt = prompt
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
