@@ -16,7 +16,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 REFERENCE = next(line for line in PROJECT["optional-dependencies"]["dev"] if "transformers" in line)
 RANGES = {each.name: each for each in map(Requirement, [*PROJECT["dependencies"], REFERENCE])}
 PINS = dict(re.findall(r"^(.+)==(.+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE))
-CORE = ("plugins", "recipes", "zoo/cli", "zoo/hub", "zoo/modules", "zoo/training", "zoo/test_registry.py")
+CORE = (
+    "plugins",
+    "recipes/test_packaged_recipes.py",
+    "zoo/cli",
+    "zoo/hub",
+    "zoo/modules",
+    "zoo/training",
+    "zoo/test_registry.py",
+)
 
 Shell = Callable[..., str]
 

@@ -39,13 +39,13 @@ def test_a_text_file_is_one_document(name: str, tmp_path: Path) -> None:
 def test_each_line_of_jsonl_is_a_document_with_its_place(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     raw = b'{"text": "one", "more": 1}\n\n{"text": " "}\r\n{"text": "two\\nlines"}'
-    path.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    path.write_bytes(gzip.compress(raw, mtime=0) if name.endswith(".gz") else raw)
     assert read(str(path), "text") == [Document("one", f"{path}:1"), Document("two\nlines", f"{path}:4")]
 
 
 def test_a_text_file_may_be_packed(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
-    path.write_bytes(gzip.compress(b"packed"))
+    path.write_bytes(gzip.compress(b"packed", mtime=0))
     assert texts(path) == ["packed"]
 
 
@@ -159,7 +159,7 @@ def test_a_missing_column_names_the_nearest(name: str, raw: str, tmp_path: Path)
         ("a.jsonl", b'{"text": " "}\n'),
         ("a.csv", b""),
         ("a.csv", b"text\n"),
-        ("a.jsonl.gz", gzip.compress(b"")),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0)),
     ],
 )
 def test_a_file_without_text_is_refused(name: str, raw: bytes, tmp_path: Path) -> None:
@@ -188,9 +188,9 @@ def test_a_file_in_another_encoding_is_named_with_the_line(mark: bytes, tmp_path
     "raw",
     [
         b"no gzip at all",
-        gzip.compress(b'{"text": "a"}' * 50)[:-9],
-        gzip.compress(b'{"text": "a"}' * 50)[:12] + b"\xff" * 40,
-        gzip.compress(b"x")[:-8] + b"\0" * 8,
+        gzip.compress(b'{"text": "a"}' * 50, mtime=0)[:-9],
+        gzip.compress(b'{"text": "a"}' * 50, mtime=0)[:12] + b"\xff" * 40,
+        gzip.compress(b"x", mtime=0)[:-8] + b"\0" * 8,
     ],
 )
 def test_a_broken_archive_is_refused(raw: bytes, tmp_path: Path) -> None:
