@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 
 from zoo.callbacks.checkpoint import Checkpoint
 from zoo.callbacks.grad_norm import GradNorm
@@ -42,7 +42,7 @@ def is_wanted(callback: Callback, trainer: Mapping[str, Any]) -> bool:
         return False
     switches = {
         ProgressBar: "enable_progress_bar",
-        ModelCheckpoint: "enable_checkpointing",
+        Checkpoint: "enable_checkpointing",
         LearningRateMonitor: "logger",
     }
     return not any(
@@ -68,7 +68,6 @@ _HARMLESS = (
     ".*is not supported by the model summary.*",
     ".*smaller than the logging interval.*",
     ".*infer the batch indices.*",  # a prediction stands beside its prompt
-    ".*The dirpath has changed.*",  # each run writes to a folder of its own, a resumed one, too
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from zoo.cli import defaults, diagnosis, layering, recipes
@@ -18,7 +18,8 @@ from zoo.cli.recipes import Recipe
 from zoo.errors import CheckpointError, DataError, RecipeError, ZooError
 from zoo.hub.loading import read_checkpoint
 from zoo.modules.base import ZooModule
-from zoo.training import optimization
+from zoo.training import optimization, preemption
+from zoo.training.files import newest, offer
 
 TOP_KEYS = {
     "base", "ckpt_path", "data", "model", "return_predictions", "seed_everything", "trainer", "verbose",
@@ -59,6 +60,14 @@ class RecordRecipe(SaveConfigCallback):
 class ZooCLI(LightningCLI):
     """LightningCLI with the zoo's recipes, defaults and errors."""
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses `args`; the process's own stay as they are, for Lightning starts other processes with them."""
+        given, sys.argv = sys.argv, sys.argv[:1]  # it warns where both say something
+        try:
+            super().parse_arguments(parser, args)
+        finally:
+            sys.argv = given
+
     def _parse_ckpt_path(self) -> None:
         # Protected, and overridden all the same: Lightning lets a checkpoint's hyperparameters win over the
         # recipe and the flags, silently. tests/zoo/cli/test_training.py notices when the hook goes away.
@@ -67,6 +76,7 @@ class ZooCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Reads the sizes of a model that is resumed from its checkpoint, not from the Hub."""
         super().instantiate_classes()
+        self._resolve_last()
         if isinstance(self.model, ZooModule):
             path = self._get(self.config, "ckpt_path")
             resumes = path not in (None, "last", "best", "hpc", "registry")
@@ -79,8 +89,33 @@ class ZooCLI(LightningCLI):
                 error.at = error.at or ("ckpt_path" if resumes else "model.backbone")
                 raise
 
+    def _resolve_last(self) -> None:
+        """Makes `last` the newest checkpoint of this recipe's runs, whichever of them wrote it."""
+        asked = self._get(self.config, "ckpt_path")
+        is_again = asked is None and self.subcommand == "fit" and preemption.is_run_again()
+        if asked != "last" and not is_again:
+            return
+        folder = _runs_of(self.trainer)
+        path = newest(folder)
+        if path is None and is_again:
+            return
+        if path is None:
+            raise CheckpointError(
+                f"no run of this recipe has left a checkpoint under {folder}",
+                at="ckpt_path",
+                hint="start it without --ckpt_path last",
+            )
+        for config in (self.config, self.config_init):
+            config[self.subcommand]["ckpt_path"] = str(path)
+        if self.trainer.is_global_zero:
+            print(f"goes on from {path}")
+
     def _expect(self, model: ZooModule, path: Path) -> None:
-        checkpoint = read_checkpoint(path)
+        try:
+            checkpoint = read_checkpoint(path)
+        except CheckpointError as error:
+            error.hint = error.hint or offer(path)
+            raise
         model.expect(checkpoint)
         _require_same_tensors(model, checkpoint["state_dict"], path)
 
@@ -95,6 +130,14 @@ class ZooCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise _trainers(error, self._get(self.config, "trainer").as_dict()) from error
+
+
+def _runs_of(trainer: L.Trainer) -> Path:
+    """Where this recipe's runs lie, each in a folder of its own."""
+    for logger in trainer.loggers:
+        if logger.save_dir:
+            return Path(logger.save_dir, str(logger.name))
+    return Path(trainer.default_root_dir)
 
 
 def _require_same_tensors(model: ZooModule, saved: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -172,7 +215,6 @@ def _in_its_own_words(error: _ParserError) -> RecipeError:
 
 def _build(verb: str, arguments: list[str], name: str, command: type[ZooCLI]) -> None:
     defaults.quiet()
-    sys.argv = ["zoo"]  # LightningCLI warns where both it and `args` say something
     _for_one_verb(command, verb)(
         L.LightningModule,
         L.LightningDataModule,

@@ -3,17 +3,19 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, overload
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, Sampler
+from torch.utils.data import DataLoader
 
 from zoo import registry
 from zoo.data.bucketing import ByLength
 from zoo.data.caching import cached, content_hash
+from zoo.data.loading import Arrange, Collate, HeldOut, Items, Loader, Position, RandomOrder
 from zoo.data.measures import Measure, Question
 from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
@@ -21,16 +23,6 @@ from zoo.modules.base import ONLY, ZooModule
 from zoo.tokenizer import Tokenizer, train
 
 TokenizerKind = Literal["bpe", "wordpiece", "unigram"]
-
-Collate = Callable[[list[Any]], Batch]
-
-
-class Items(Protocol):
-    """What batches are made of, by number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class ZooData(L.LightningDataModule):
@@ -79,6 +71,10 @@ class ZooData(L.LightningDataModule):
         """The name of the head that the batches are for, where the model has several."""
         self.at = "data"
         """Where the recipe names this data."""
+        self.training: Loader | None = None
+        """The batches that are trained on."""
+        self.resumed: Position | None = None
+        """Where a checkpoint says that these go on."""
 
     @property
     def parts(self) -> Mapping[str, "ZooData"]:
@@ -154,6 +150,19 @@ class ZooData(L.LightningDataModule):
             model.adopt_tokenizer(tokenizer)
         return tokenizer
 
+    @overload
+    def loader(
+        self,
+        rows: Items,
+        collate: Collate | None,
+        *,
+        is_training: Literal[True],
+        lengths: Sequence[int] | None = None,
+    ) -> Loader: ...
+
+    @overload
+    def loader(self, rows: Items, collate: Collate | None, *, is_training: Literal[False]) -> HeldOut: ...
+
     def loader(
         self,
         rows: Items,
@@ -161,8 +170,8 @@ class ZooData(L.LightningDataModule):
         *,
         is_training: bool,
         lengths: Sequence[int] | None = None,
-    ) -> "DataLoader[Batch]":
-        """Batches of rows, in random order where they are trained on.
+    ) -> Loader | HeldOut:
+        """Batches of rows, in random order where they are trained on; of several processes each has its own.
 
         Args:
             rows: What batches are made of.
@@ -173,26 +182,39 @@ class ZooData(L.LightningDataModule):
         Raises:
             DataError: There are fewer to train on than a batch takes.
         """
-        if is_training and len(rows) < self.batch_size:
+        rank, world_size = self._place()
+        if not is_training:
+            return HeldOut(rows, self.batch_size, collate, self.seed, self.num_workers, rank, world_size)
+        if len(rows) < self.batch_size * world_size:
+            among = f" on each of {world_size} processes" if world_size > 1 else ""
             raise DataError(
-                f"the data to train on makes {len(rows)} rows, a batch takes {self.batch_size}",
+                f"the data to train on makes {len(rows)} rows, a batch takes {self.batch_size}{among}",
                 at=f"{self.at}.batch_size",
                 hint="give more text, or a smaller batch_size",
             )
-        generator = torch.Generator().manual_seed(self.seed)
-        order: Sampler[int] = (
-            RandomSampler(rows, generator=generator)
-            if lengths is None
-            else ByLength(lengths, self.batch_size, generator)
-        )
-        return DataLoader(
-            rows,  # type: ignore[arg-type]
-            batch_size=self.batch_size,
-            sampler=order if is_training else None,
-            num_workers=self.num_workers,
-            drop_last=is_training,
-            collate_fn=collate,
-        )
+        is_overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        arrange: Arrange | None = None if lengths is None else partial(ByLength, lengths, self.batch_size)
+        if is_overfit:
+            arrange = partial(_unchanged, len(rows))
+        plan = RandomOrder(len(rows), self.batch_size, self.seed, rank, world_size, arrange)
+        self.training = Loader(rows, plan, collate, self.seed, self.num_workers)
+        if self.resumed is not None:
+            self.training.load_state_dict(self.resumed)
+        return self.training
+
+    def _place(self) -> tuple[int, int]:
+        """The process's number, and how many read rows of their own: those that share tensors share rows."""
+        strategy = self.trainer.strategy if self.trainer else None
+        places: dict[str, int] = getattr(strategy, "distributed_sampler_kwargs", None) or {}
+        return places.get("rank", 0), places.get("num_replicas", 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the batches to train on go on."""
+        return {} if self.training is None else self.training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from there, once they are asked for."""
+        self.resumed = state_dict
 
     def baselines(self) -> dict[str, float]:
         """What simple methods reach in `measure` on the held-out data, by their names."""
@@ -221,6 +243,10 @@ class ZooData(L.LightningDataModule):
     def test_dataloader(self) -> "Iterable[Batch]":
         """Held-out batches, in order."""
         return self.val_dataloader()
+
+
+def _unchanged(num_rows: int, generator: torch.Generator) -> Iterable[int]:
+    return range(num_rows)
 
 
 def _as_prompts(texts: list[Any]) -> Batch:

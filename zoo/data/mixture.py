@@ -1,7 +1,7 @@
 """Several data for several heads of one model."""
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import chain, cycle, islice, repeat
 from typing import Any
 
 import lightning as L
@@ -50,6 +50,10 @@ class Mixture(L.LightningDataModule):
                         f"`{key}` of `{name}` must be at least 1, got {count}", at=f"{key}.{name}"
                     )
         self.parts, self.steps, self.validation_steps = parts, steps, validation_steps or {}
+        self.training: Mixed | None = None
+        """The batches that are trained on."""
+        self.resumed: dict[str, Any] | None = None
+        """Where a checkpoint says that these go on."""
         for name, part in parts.items():
             part.head, part.at = name, f"data.parts.{name}"
 
@@ -95,7 +99,20 @@ class Mixture(L.LightningDataModule):
 
     def train_dataloader(self) -> "Mixed":
         """Batches to train on."""
-        return Mixed({name: part.train_dataloader() for name, part in self.parts.items()}, self.steps)
+        self.training = Mixed(
+            {name: part.train_dataloader() for name, part in self.parts.items()}, self.steps
+        )
+        if self.resumed is not None:
+            self.training.load_state_dict(self.resumed)
+        return self.training
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the batches to train on go on."""
+        return {} if self.training is None else self.training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from there, once they are asked for."""
+        self.resumed = state_dict
 
     def val_dataloader(self) -> "Mixed":
         """The held-out batches of each part, one part after the other."""
@@ -116,26 +133,52 @@ class Mixture(L.LightningDataModule):
 
 
 class Mixed:
-    """Batches of several loaders, each tagged with its loader's name."""
+    """Batches of several loaders, each tagged with its loader's name.
+
+    Loaders to train on go on where they stopped, each through epochs of its own.
+    """
 
     def __init__(self, loaders: Mapping[str, Any], steps: Mapping[str, int] | None) -> None:
         self.loaders, self.steps = loaders, steps
+        self.limit: float = float("inf")
+        """Batches after which an epoch is cut, as `limit_train_batches` says."""
+        self.batches_done = 0
+        """Batches that were handed out in this epoch."""
+        self._last: str | None = None
 
     def __len__(self) -> int:
         if self.steps is not None:
             return sum(self.steps.values())
         return len(self.loaders) * max(len(loader) for loader in self.loaders.values())
 
+    def _names(self) -> Iterator[str]:
+        """The loader of each batch of an epoch."""
+        if self.steps is not None:
+            return chain.from_iterable(repeat(name, count) for name, count in self.steps.items())
+        return islice(cycle(self.loaders), len(self))
+
     def __iter__(self) -> Iterator[Batch]:
         endless = {name: _over_and_over(loader) for name, loader in self.loaders.items()}
-        if self.steps is not None:
-            for name, count in self.steps.items():
-                for batch in islice(endless[name], count):
-                    yield {**batch, "head": name}
-            return
-        for _ in range(len(self) // len(endless)):
-            for name, batches in endless.items():
-                yield {**next(batches), "head": name}
+        end = int(min(self.limit, len(self)))
+        for name in islice(self._names(), self.batches_done, end):
+            batch = next(endless[name])
+            self.batches_done, self._last = (self.batches_done + 1) % end, name
+            yield {**batch, "head": name}
+
+    def described(self) -> str:
+        """The batch that was handed out last, in words."""
+        return "no batch" if self._last is None else f"`{self._last}`: {self.loaders[self._last].described()}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place after the batch that was handed out last, in each loader, too."""
+        parts = {name: loader.state_dict() for name, loader in self.loaders.items()}
+        return {"batches": self.batches_done, "parts": parts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a place."""
+        self.batches_done = state["batches"]
+        for name, loader in self.loaders.items():
+            loader.load_state_dict(state["parts"][name])
 
 
 def _over_and_over(loader: Any) -> Iterator[Batch]:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from zoo.data.base import TokenizerKind, ZooData, require_least
 from zoo.data.caching import cached, content_hash
+from zoo.data.loading import HeldOut, Loader
 from zoo.data.masking import Masking
 from zoo.data.measures import Measure
 from zoo.data.reading import Document, read
@@ -114,7 +115,7 @@ class Text(ZooData):
         super().require_fit(model)
         self.require_length(model, "sequence_length", self.sequence_length)
 
-    def train_dataloader(self) -> "DataLoader[Batch]":
+    def train_dataloader(self) -> Loader:
         """Rows in random order.
 
         Raises:
@@ -123,7 +124,7 @@ class Text(ZooData):
         assert self.training_rows is not None
         return self.loader(self.training_rows, self._masking(None), is_training=True)
 
-    def val_dataloader(self) -> "DataLoader[Batch]":
+    def val_dataloader(self) -> HeldOut:
         """Held-out rows in order."""
         assert self.validation_rows is not None
         return self.loader(self.validation_rows, self._masking(self.seed), is_training=False)

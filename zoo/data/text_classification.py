@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from zoo.data.base import TokenizerKind, ZooData, require_least
+from zoo.data.loading import HeldOut, Loader
 from zoo.data.measures import Measure, Question
 from zoo.data.reading import Row, read_rows
 from zoo.data.splitting import apart
@@ -130,13 +131,13 @@ class TextClassification(ZooData):
             hint=f"they are: {', '.join(self.labels)}",
         )
 
-    def train_dataloader(self) -> "DataLoader[Batch]":
+    def train_dataloader(self) -> Loader:
         """Examples in random order, those of a batch of like length."""
         training, _ = self.examples()
         lengths = [len(example.text) for example in training]
         return self.loader(training, self.collate, is_training=True, lengths=lengths)
 
-    def val_dataloader(self) -> "DataLoader[Batch]":
+    def val_dataloader(self) -> HeldOut:
         """Held-out examples in order."""
         return self.loader(self.examples()[1], self.collate, is_training=False)
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch.utils.data import DataLoader
 
 from zoo.data.base import TokenizerKind, ZooData, padded, require_least
+from zoo.data.loading import HeldOut, Loader
 from zoo.data.measures import Measure, Question
 from zoo.data.reading import read_rows
 from zoo.data.splitting import apart
@@ -117,13 +118,13 @@ class TextPairs(ZooData):
         super().require_fit(model)
         self.require_length(model, "max_length", self.max_length)
 
-    def train_dataloader(self) -> "DataLoader[Batch]":
+    def train_dataloader(self) -> Loader:
         """Pairs in random order, those of a batch of like length."""
         training, _ = self.pairs()
         lengths = [len(pair.target) for pair in training]
         return self.loader(training, self.collate, is_training=True, lengths=lengths)
 
-    def val_dataloader(self) -> "DataLoader[Batch]":
+    def val_dataloader(self) -> HeldOut:
         """Held-out pairs in order."""
         return self.loader(self.pairs()[1], self.collate, is_training=False)
 

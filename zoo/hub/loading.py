@@ -80,8 +80,12 @@ def _load_hub(
     return loaded
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A run's checkpoint, its tensors still in the file.
+def read_checkpoint(path: Path, *, mmap: bool = True) -> dict[str, Any]:
+    """A run's checkpoint.
+
+    Args:
+        path: The file.
+        mmap: Leaves its tensors in the file; otherwise they are read, and checked.
 
     Raises:
         CheckpointError: It is cut off, holds more than tensors and plain data, or is not the zoo's.
@@ -91,16 +95,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is no checkpoint, or is cut off: it does not end as one does")
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        if not mmap and (broken := _first_broken(path)):
+            raise CheckpointError(f"{path} is corrupt: its part `{broken}` is not what was written")
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=mmap, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors and plain values, so it is not read"
         ) from error
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise CheckpointError(f"{path} is no checkpoint, or is cut off: {error}") from error
     if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get("zoo"), dict)):
         raise CheckpointError(f"{path} is a checkpoint, but none that the zoo wrote")
     return checkpoint
+
+
+def _first_broken(path: Path) -> str | None:
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def _load_checkpoint(path: Path) -> "ZooModule":

@@ -25,6 +25,7 @@ from zoo.tokenizer import Tokenizer
 from zoo.training import optimization
 from zoo.training.normalization import LabelMean
 from zoo.training.optimization import OptimizerFactory
+from zoo.training.resuming import ExactResume
 
 Plain = Mapping[str, Any]
 """A spec as class path and plain values, as a checkpoint keeps it."""
@@ -172,6 +173,10 @@ class ZooModule(L.LightningModule):
     def configure_model(self) -> None:
         """Builds the networks, once; Lightning calls it before every fit, validate, test and predict."""
         self.build()
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Every Trainer's checkpoints are such that the run can be resumed exactly."""
+        return [ExactResume()]
 
     def networks(self) -> tuple[nn.Module, nn.ModuleDict]:
         """A new backbone and its heads, without weights of their own choosing."""
