@@ -215,7 +215,7 @@ def quiet() -> None:
         ".*sync_dist.*",
     ):
         warnings.filterwarnings("ignore", harmless)
-    warnings.filterwarnings("default", ".*not bit for bit.*")
+    warnings.filterwarnings("default", ".*not with the same bits.*")
 
 
 def start(processes: int, *arguments: Any) -> list[int]:

@@ -137,7 +137,7 @@ class Checkpoint(callbacks.Checkpoint):
     def _save(self, trainer: L.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         self._is_wanted, self._saved_at, self._saved_step = False, time.monotonic(), trainer.global_step
         self._end_if_asked(trainer)
 

@@ -61,7 +61,7 @@ class ZooCLI(LightningCLI):
     """LightningCLI with the zoo's recipes, defaults and errors."""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses `args`; the process's own stay as they are, for Lightning starts other processes with them."""
+        """Parses `args`; `sys.argv` stays as it is: Lightning starts other processes with it."""
         given, sys.argv = sys.argv, sys.argv[:1]  # it warns where both say something
         try:
             super().parse_arguments(parser, args)

@@ -198,8 +198,14 @@ class Loader:
         if self.handed is None:
             return "no batch"
         epoch, batch, rows = self.handed
-        named = [str(getattr(self.rows[row], "place", row)) for row in rows[:8]]
+        named = [self._place(row) for row in rows[:8]]
         return f"batch {batch} of epoch {epoch}, rows {', '.join(named)}{', …' if len(rows) > 8 else ''}"
+
+    def _place(self, row: int) -> str:
+        try:
+            return str(getattr(self.rows[row], "place", row))
+        except Exception:  # it may be the one that cannot be read
+            return str(row)
 
     def state_dict(self) -> Position:
         """The place after the batch that was handed out last."""

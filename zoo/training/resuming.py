@@ -1,8 +1,8 @@
 """Exact resume: a run that was killed ends bit for bit where it would have ended.
 
-Weights, optimizer and schedule are in every checkpoint of Lightning's, and data keep their place by themselves
+Weights, optimizer and schedule are in every checkpoint of Lightning's, and data keep their place themselves
 (`zoo.data.loading`). Added here are the generators of random numbers, and the loops' counters in a form from
-which Lightning goes on with exactly what was still to be done.
+which Lightning goes on with what was still to be done.
 """
 
 from typing import Any
@@ -54,8 +54,8 @@ class ExactResume(Callback):
             self._random = states[trainer.global_rank]
         elif states and trainer.state.fn == "fit":
             rank_zero_warn(
-                f"The checkpoint is of a run on {len(states)} processes, this one has {trainer.world_size}: it "
-                "goes on with the examples that were left, each once, but not bit for bit as the other would."
+                f"The checkpoint is of a run on {len(states)} processes, this one on {trainer.world_size}: "
+                "it goes on with the examples that are left, each once, but not with the same bits."
             )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
