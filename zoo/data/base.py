@@ -192,7 +192,7 @@ class ZooData(L.LightningDataModule):
                 at=f"{self.at}.batch_size",
                 hint="give more text, or a smaller batch_size",
             )
-        is_overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        is_overfit = getattr(self.trainer, "overfit_batches", 0) > 0
         arrange: Arrange | None = None if lengths is None else partial(ByLength, lengths, self.batch_size)
         if is_overfit:
             arrange = partial(_unchanged, len(rows))
@@ -204,7 +204,7 @@ class ZooData(L.LightningDataModule):
 
     def _place(self) -> tuple[int, int]:
         """The process's number, and how many read rows of their own: those that share tensors share rows."""
-        strategy = self.trainer.strategy if self.trainer else None
+        strategy = getattr(self.trainer, "strategy", None)
         places: dict[str, int] = getattr(strategy, "distributed_sampler_kwargs", None) or {}
         return places.get("rank", 0), places.get("num_replicas", 1)
 
