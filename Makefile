@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo demo-all test test-all lint bench clean
+.PHONY: demo demo-all test test-all lint parity bench clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,6 +28,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+parity: $(READY)  ## every family beside its reference; writes docs/parity.md
+	$(BIN)/python -m pytest tests/plugins -k 'parity or gradient' --ledger docs/parity.md
 
 bench: $(READY)  ## figures; the last line of each benchmark is JSON
 	for f in benchmarks/*.py; do $(BIN)/python $$f || exit 1; done

@@ -23,8 +23,8 @@ PROOFS = pytest.StashKey[list[Proof]]()
 LEDGER = """# Parity
 
 Every family beside its reference: the same weights, a batch with padded rows, float32 on a CPU. Shown are
-the largest differences of logits, of the loss and of any parameter's gradient, relative to the largest
-value, over all variants that are tested. Made by `make parity`; `make test` runs the same proofs, with
+the largest differences of logits, of the loss and of gradients, relative to the largest of their values,
+over all variants that are tested. Made by `make parity`; `make test` runs the same proofs, with
 a bound of 1e-5.
 
 | family | head | reference | variants | logits | loss | gradients |

@@ -1,6 +1,7 @@
 """Llama beside transformers' own, on tiny random checkpoints, and on a real one."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from torch.testing import assert_close
 
 import zoo
 from zoo.errors import SpecError
-from zoo.testing import Reference, assert_parity
-from zoo.testing.parity import padded_batch
+from zoo.testing import assert_parity
+from zoo.testing.parity import padded_batch, reference_of
+
+from .conftest import made_by_transformers
 
 TINY = {
     "vocab_size": 96,
@@ -46,47 +49,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def reference_model(**sizes: Any) -> transformers.LlamaForCausalLM:
-    torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**TINY, **sizes})).eval()
-    for name, parameter in model.named_parameters():
-        if "norm" in name or "bias" in name:  # ones and zeros would hide a mistake
-            torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.2)
-    return model
+HEADS = {"CausalLM": "LlamaForCausalLM", "SequenceClassification": "LlamaForSequenceClassification"}
+TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
-def as_reference(model: transformers.PreTrainedModel) -> Reference:
-    def forward(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        output = model(**batch)
-        return output.logits, output.loss
-
-    return Reference(forward, dict(model.named_parameters()))
+def reference_model(**sizes: Any) -> Any:
+    return made_by_transformers("LlamaForCausalLM", {**TINY, **sizes})
 
 
-@pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS)
-def test_logits_loss_and_every_gradient_equal_transformers(sizes: dict[str, Any], tmp_path: Path) -> None:
-    model = reference_model(**sizes)
-    model.save_pretrained(tmp_path)
-    assert_parity(zoo.load(tmp_path), as_reference(model), padded_batch(96))
-
-
-@pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS)
-def test_what_is_saved_loads_in_transformers_and_here_bitwise(sizes: dict[str, Any], tmp_path: Path) -> None:
-    reference_model(**sizes).save_pretrained(tmp_path / "theirs")
-    ours = zoo.load(tmp_path / "theirs")
-    zoo.save(ours, tmp_path / "ours")
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
-        tmp_path / "ours", output_loading_info=True
-    )
-    assert not info["missing_keys"]
-    assert not info["unexpected_keys"]
-    batch = padded_batch(96)
-    ids, mask = batch["input_ids"], batch["attention_mask"]
-    theirs = model(input_ids=ids, attention_mask=mask).logits
-    assert_close(ours(ids, mask).logits[mask.bool()], theirs[mask.bool()], rtol=1e-5, atol=1e-5)
-    zoo.save(zoo.load(tmp_path / "ours"), tmp_path / "again")
-    for name in ("model.safetensors", "config.json", "generation_config.json"):
-        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parity_with_transformers_both_ways(
+    prove_both_ways: Callable[..., None], head: str, variant: str
+) -> None:
+    prove_both_ways(HEADS[head], head, variant, {**TINY, **TOKENS, **VARIANTS[variant]})
 
 
 def test_the_dtype_of_the_files_is_kept(tmp_path: Path) -> None:
@@ -105,7 +81,7 @@ def test_old_spellings_of_rope_are_read(tmp_path: Path) -> None:
     config["rope_scaling"] = rope
     config["torch_dtype"] = config.pop("dtype")
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert_parity(zoo.load(tmp_path), as_reference(model), padded_batch(96))
+    assert_parity(zoo.load(tmp_path), reference_of(model), padded_batch(96))
 
 
 def test_padding_on_the_left_changes_nothing(tmp_path: Path) -> None:

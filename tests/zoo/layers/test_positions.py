@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
+from transformers.models.t5.modeling_t5 import T5Attention, T5Config
 
 from zoo.errors import SpecError
-from zoo.layers import RopeParameters, RotaryPositions, SinusoidalPositions
+from zoo.layers import RelativePositions, RopeParameters, RotaryPositions, SinusoidalPositions
 
 CPU = torch.device("cpu")
 KINDS: dict[str, dict[str, Any]] = {
@@ -177,3 +178,30 @@ def test_an_odd_head_dim_is_refused() -> None:
     assert str(caught.value) == (
         "`head_dim` must be even, as rotations turn pairs of channels, got 5\n  at    head_dim"
     )
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(
+    num_keys=st.integers(1, 300),
+    num_queries=st.integers(1, 300),
+    num_buckets=st.sampled_from([4, 8, 32]),
+    max_distance=st.sampled_from([17, 128]),
+    is_causal=st.booleans(),
+)
+def test_biases_by_distance_equal_transformers(
+    num_keys: int, num_queries: int, num_buckets: int, max_distance: int, is_causal: bool
+) -> None:
+    num_queries = min(num_queries, num_keys)
+    config = T5Config(
+        num_heads=3,
+        relative_attention_num_buckets=num_buckets,
+        relative_attention_max_distance=max_distance,
+        is_decoder=is_causal,
+    )
+    theirs = T5Attention(config, has_relative_attention_bias=True, layer_idx=0)
+    ours = RelativePositions(3, num_buckets=num_buckets, max_distance=max_distance, is_causal=is_causal)
+    with torch.no_grad():
+        theirs.relative_attention_bias.weight.normal_()
+        ours.bias.weight.copy_(theirs.relative_attention_bias.weight)
+    expected = theirs.compute_bias(num_queries, num_keys, past_seen_tokens=num_keys - num_queries)
+    assert torch.equal(ours(num_queries, num_keys), expected)
