@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader
 from zoo import registry
 from zoo.data.bucketing import ByLength
 from zoo.data.caching import cached, content_hash
-from zoo.data.loading import Arrange, Collate, HeldOut, Items, Loader, Position, RandomOrder
+from zoo.data.gathering import Gathered, Gatherer, SortedBatches
+from zoo.data.loading import Arrange, Collate, HeldOut, Items, Loader, Plan, Position, RandomOrder
 from zoo.data.measures import Measure, Question
+from zoo.data.packing import OpenRows
 from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
 from zoo.modules.base import ONLY, ZooModule
@@ -66,6 +68,8 @@ class ZooData(L.LightningDataModule):
         self.validation_fraction = validation_fraction
         self.tokenizer_kind, self.vocab_size = tokenizer, vocab_size
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
+        self.batch_tokens: int | None = None
+        """Tokens of a batch, padding counted, where they and not `batch_size` say how large it is."""
         self._trained: Tokenizer | None = None
         self.head: str | None = None
         """The name of the head that the batches are for, where the model has several."""
@@ -158,6 +162,7 @@ class ZooData(L.LightningDataModule):
         *,
         is_training: Literal[True],
         lengths: Sequence[int] | None = None,
+        row_tokens: int | None = None,
     ) -> Loader: ...
 
     @overload
@@ -170,6 +175,7 @@ class ZooData(L.LightningDataModule):
         *,
         is_training: bool,
         lengths: Sequence[int] | None = None,
+        row_tokens: int | None = None,
     ) -> Loader | HeldOut:
         """Batches of rows, in random order where they are trained on; of several processes each has its own.
 
@@ -177,7 +183,9 @@ class ZooData(L.LightningDataModule):
             rows: What batches are made of.
             collate: Makes one of some rows.
             is_training: Whether they are trained on.
-            lengths: Of the rows, in any unit, where those of a batch to train on should be alike.
+            lengths: Of the rows, where those of a batch to train on should be alike; in tokens, where there
+                are `batch_tokens` or `row_tokens`.
+            row_tokens: Packs what is trained on into `batch_size` rows of so many tokens.
 
         Raises:
             DataError: There are fewer to train on than a batch takes.
@@ -185,22 +193,37 @@ class ZooData(L.LightningDataModule):
         rank, world_size = self._place()
         if not is_training:
             return HeldOut(rows, self.batch_size, collate, self.seed, self.num_workers, rank, world_size)
-        if len(rows) < self.batch_size * world_size:
+        plan = self._plan(len(rows), lengths, row_tokens, rank, world_size)
+        if not len(plan):
             among = f" on each of {world_size} processes" if world_size > 1 else ""
+            size = "batch_tokens" if self.batch_tokens else "batch_size"
             raise DataError(
-                f"the data to train on makes {len(rows)} rows, a batch takes {self.batch_size}{among}",
-                at=f"{self.at}.batch_size",
-                hint="give more text, or a smaller batch_size",
+                f"the data to train on makes {len(rows)} rows, a batch takes {getattr(self, size)}"
+                f"{' tokens' if self.batch_tokens else ''}{among}",
+                at=f"{self.at}.{size}",
+                hint=f"give more text, or a smaller {size}",
             )
-        is_overfit = getattr(self.trainer, "overfit_batches", 0) > 0
-        arrange: Arrange | None = None if lengths is None else partial(ByLength, lengths, self.batch_size)
-        if is_overfit:
-            arrange = partial(_unchanged, len(rows))
-        plan = RandomOrder(len(rows), self.batch_size, self.seed, rank, world_size, arrange)
         self.training = Loader(rows, plan, collate, self.seed, self.num_workers)
         if self.resumed is not None:
             self.training.load_state_dict(self.resumed)
         return self.training
+
+    def _plan(
+        self, num_rows: int, lengths: Sequence[int] | None, row_tokens: int | None, rank: int, world_size: int
+    ) -> Plan:
+        is_overfit = getattr(self.trainer, "overfit_batches", 0) > 0
+        if lengths is not None and (row_tokens or self.batch_tokens):
+            gatherer: Callable[[], Gatherer] = partial(SortedBatches, self.batch_tokens or 0)
+            groups = 1
+            if row_tokens:
+                gatherer, groups = partial(OpenRows, row_tokens), self.batch_size
+            return Gathered(
+                lengths, gatherer, groups, self.seed, rank, world_size, is_shuffled=not is_overfit
+            )
+        arrange: Arrange | None = None if lengths is None else partial(ByLength, lengths, self.batch_size)
+        if is_overfit:
+            arrange = partial(_unchanged, num_rows)
+        return RandomOrder(num_rows, self.batch_size, self.seed, rank, world_size, arrange)
 
     def _place(self) -> tuple[int, int]:
         """The process's number, and how many read rows of their own: those that share tensors share rows."""

@@ -58,6 +58,20 @@ class Plan(Protocol):
         """The position that a checkpoint kept, also of a run on more or fewer processes."""
 
 
+def require_same(state: Position, **data: int) -> None:
+    """Refuses to go on with other data.
+
+    Raises:
+        CheckpointError: With what differs.
+    """
+    for name, mine in data.items():
+        if state[name] != mine:
+            raise CheckpointError(
+                f"the checkpoint was made with data of {name} {state[name]}, now it is {mine}",
+                hint="go on with the data and the data.seed that it was trained on",
+            )
+
+
 class RandomOrder:
     """Every row once an epoch, in an order drawn from seed and epoch; the last rows fill no batch and wait.
 
@@ -118,12 +132,7 @@ class RandomOrder:
         Raises:
             CheckpointError: The rows, or their order, are others.
         """
-        for name, mine in (("num_rows", self.num_rows), ("seed", self.seed)):
-            if state[name] != mine:
-                raise CheckpointError(
-                    f"the checkpoint was made with data of {name} {state[name]}, now it is {mine}",
-                    hint="go on with the data and the data.seed that it was trained on",
-                )
+        require_same(state, num_rows=self.num_rows, seed=self.seed)
         batches = state["batches"]
         if state["rows_at_once"] != self._rows_at_once:
             batches = len(self) - (self.num_rows - state["rows"]) // self._rows_at_once

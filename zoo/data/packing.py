@@ -5,12 +5,16 @@ which numbers them in each row; attention never looks from one into another, and
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoo.data.gathering import Group
+from zoo.data.masking import Masking
+from zoo.heads.base import Batch
 from zoo.layers import IGNORED
 
 NUM_OPEN = 64
@@ -32,8 +36,8 @@ class OpenRows:
         self._rows: list[tuple[int, int, list[int]]] = []
         self._opened = 0
 
-    def add(self, item: int, size: int) -> list[int] | None:
-        """Puts an item, by its number, into a row; returns a row that is thereby closed."""
+    def add(self, item: int, size: int) -> list[Group]:
+        """Puts an item, by its number, into a row; returns the row that is thereby closed, if any."""
         size = min(size, self.capacity)
         fitting = bisect_left(self._rows, (size,))
         if fitting < len(self._rows):
@@ -43,32 +47,23 @@ class OpenRows:
             self._opened += 1
         items.append(item)
         if room == size:
-            return items
+            return [items]
         insort(self._rows, (room - size, opened, items))
-        return self._rows.pop(0)[2] if len(self._rows) > self.num_open else None
+        return [self._rows.pop(0)[2]] if len(self._rows) > self.num_open else []
 
-    def rest(self) -> Iterator[list[int]]:
+    def rest(self) -> list[Group]:
         """The rows that no item has closed, the fullest first."""
-        while self._rows:
-            yield self._rows.pop(0)[2]
+        rows, self._rows = self._rows, []
+        return [items for _, _, items in rows]
 
-    def state(self) -> list[list[Any]]:
+    def state(self) -> list[Any]:
         """What it takes to go on, as plain values."""
         return [[room, opened, list(items)] for room, opened, items in self._rows]
 
-    def restore(self, state: Sequence[Sequence[Any]]) -> None:
+    def restore(self, state: Sequence[Any]) -> None:
         """Goes on from there."""
         self._rows = [(room, opened, list(items)) for room, opened, items in state]
         self._opened = 1 + max((opened for _, opened, _ in self._rows), default=-1)
-
-
-def packed(sizes: Iterable[int], capacity: int, num_open: int = NUM_OPEN) -> Iterator[list[int]]:
-    """Rows of items, by their numbers, as their sizes arrive."""
-    rows = OpenRows(capacity, num_open)
-    for item, size in enumerate(sizes):
-        if (row := rows.add(item, size)) is not None:
-            yield row
-    yield from rows.rest()
 
 
 def in_rows(sizes: Sequence[Sequence[int]], capacities: Sequence[int]) -> list[list[int]]:
@@ -121,3 +116,28 @@ def without_first(ids_BT: Tensor, documents_BT: Tensor) -> Tensor:
     """Labels of a language model: the ids, but none for padding and for what begins a document."""
     before_BT = torch.nn.functional.pad(documents_BT[:, :-1], (1, 0))
     return ids_BT.masked_fill((documents_BT == 0) | (documents_BT != before_BT), IGNORED)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Documents as packed rows, for a language model or, with `masking`, for a masked one."""
+
+    capacity: int
+    """Tokens of a row."""
+    padding: int
+    """What stands after the last document of a row."""
+    masking: Masking | None = None
+    """Hides tokens."""
+
+    def __call__(self, items: list[Batch]) -> Batch:
+        """One batch of documents, in the order given."""
+        texts = [item["input_ids"] for item in items]
+        rows = in_rows([[len(text)] for text in texts], [self.capacity])
+        ids_BT, documents_BT = laid_out(texts, rows, self.padding)
+        batch = {"input_ids": ids_BT, "labels": without_first(ids_BT, documents_BT)}
+        if self.masking is not None:
+            whole_BT = ids_BT.masked_fill(documents_BT == 0, IGNORED)
+            both = zip(ids_BT, whole_BT, strict=True)
+            batch = self.masking([{"input_ids": ids, "labels": labels} for ids, labels in both])
+        num_bytes = torch.stack([item["num_bytes"] for item in items])
+        return {**batch, "attention_mask": documents_BT, "num_bytes": num_bytes}

@@ -2,25 +2,20 @@
 
 import gzip
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from zoo.data.base import TokenizerKind, ZooData, require_least
-from zoo.data.caching import cached, content_hash
 from zoo.data.loading import HeldOut, Loader
 from zoo.data.masking import Masking
 from zoo.data.measures import Measure
+from zoo.data.packing import Packing
 from zoo.data.reading import Document, read
+from zoo.data.rows import Pieces, Rows, token_file
 from zoo.data.splitting import split
 from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
-from zoo.layers import IGNORED
 from zoo.modules.base import ZooModule
 from zoo.tokenizer import Tokenizer
 
@@ -31,8 +26,9 @@ HIDING = "fill-mask"
 class Text(ZooData):
     """Texts as rows of equal length, for causal and masked language models.
 
-    Documents are joined, an end-of-text token before, between and after them, and cut into rows. A document
-    is wholly on one side of the split: which one is decided by its content.
+    An end-of-text token stands before, between and after documents. They are joined and cut into rows, or
+    packed: then a row holds several that never see each other, and only those longer than a row are cut. A
+    document is wholly on one side of the split: which one is decided by its content.
 
     Args:
         source: A txt, jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name[:split]`.
@@ -43,6 +39,7 @@ class Text(ZooData):
         vocab_size: Of the tokenizer that is trained.
         sequence_length: Tokens of a row.
         mask_fraction: Share of tokens that a masked language model is asked for.
+        packing: Packs documents into rows, in place of joining all of them.
         batch_size: Rows of a batch.
         seed: Of the order in which rows are drawn.
         num_workers: Processes that make batches.
@@ -63,6 +60,7 @@ class Text(ZooData):
         vocab_size: int = 8192,
         sequence_length: int = 256,
         mask_fraction: float = 0.15,
+        packing: bool = False,
         batch_size: int = 16,
         seed: int = 0,
         num_workers: int = 0,
@@ -74,9 +72,9 @@ class Text(ZooData):
                 f"`mask_fraction` must lie between 0 and 1, got {mask_fraction}", at="mask_fraction"
             )
         self.source, self.text, self.validation = source, text, validation
-        self.sequence_length, self.mask_fraction = sequence_length, mask_fraction
-        self.training_rows: Rows | None = None
-        self.validation_rows: Rows | None = None
+        self.sequence_length, self.mask_fraction, self.packing = sequence_length, mask_fraction, packing
+        self.training_rows: Rows | Pieces | None = None
+        self.validation_rows: Rows | Pieces | None = None
         self._parts: tuple[list[Document], list[Document]] | None = None
         self._tokenizer: Tokenizer | None = None
 
@@ -103,8 +101,11 @@ class Text(ZooData):
             raise DataError("the model's tokenizer has no `eos_token` to stand between documents")
         self._tokenizer = tokenizer
         sizes = np.array(tokenizer.num_bytes(), dtype=np.int32)
-        self.training_rows = Rows(_token_file(training, tokenizer, end), sizes, self.sequence_length, end)
-        self.validation_rows = Rows(_token_file(held_out, tokenizer, end), sizes, self.sequence_length, end)
+        kind = Pieces if self.packing else Rows
+        self.training_rows, self.validation_rows = (
+            kind(token_file(part, tokenizer, end), sizes, self.sequence_length, end)
+            for part in (training, held_out)
+        )
 
     def require_fit(self, model: ZooModule) -> None:
         """Refuses a model that cannot read these rows.
@@ -121,13 +122,24 @@ class Text(ZooData):
         Raises:
             DataError: There are fewer than a batch takes.
         """
-        assert self.training_rows is not None
-        return self.loader(self.training_rows, self._masking(None), is_training=True)
+        rows = self.training_rows
+        assert rows is not None
+        if isinstance(rows, Rows):
+            return self.loader(rows, self._masking(None), is_training=True)
+        lengths, row_tokens = rows.lengths, self.sequence_length
+        return self.loader(
+            rows, self._packing(rows, None), is_training=True, lengths=lengths, row_tokens=row_tokens
+        )
 
     def val_dataloader(self) -> HeldOut:
         """Held-out rows in order."""
-        assert self.validation_rows is not None
-        return self.loader(self.validation_rows, self._masking(self.seed), is_training=False)
+        rows = self.validation_rows
+        assert rows is not None
+        collate = self._masking(self.seed) if isinstance(rows, Rows) else self._packing(rows, self.seed)
+        return self.loader(rows, collate, is_training=False)
+
+    def _packing(self, pieces: Pieces, seed: int | None) -> Packing:
+        return Packing(self.sequence_length, pieces.end, self._masking(seed))
 
     def _masking(self, seed: int | None) -> Masking | None:
         head = self.model and self.model.head_specs[self.model.head_name(self.head)]
@@ -156,42 +168,3 @@ class Text(ZooData):
             "unigram": float(nats) / math.log(2) / len(text),
             "gzip -9": 8 * len(gzip.compress(text, 9)) / len(text),
         }
-
-
-class Rows(Dataset[Batch]):
-    """A stream of tokens as rows that overlap by one, so that each token but the first is predicted once."""
-
-    def __init__(self, path: Path, sizes: "np.ndarray[Any, Any]", length: int, padding: int) -> None:
-        self.tokens = np.load(path, mmap_mode="r")
-        self.sizes, self.length, self.padding = sizes, length, padding
-        if len(self.tokens) < 2:
-            raise DataError(f"{len(self.tokens)} tokens are too few to learn from")
-
-    def __len__(self) -> int:
-        return math.ceil((len(self.tokens) - 1) / (self.length - 1))
-
-    def __getitem__(self, index: int) -> Batch:
-        start = index * (self.length - 1)
-        found = self.tokens[start : start + self.length].astype(np.int64)
-        missing = self.length - len(found)
-        labels = np.concatenate((found, np.full(missing, IGNORED)))
-        return {
-            "input_ids": torch.from_numpy(np.concatenate((found, np.full(missing, self.padding)))),
-            "labels": torch.from_numpy(labels),
-            "num_bytes": self._num_bytes(found),
-        }
-
-    def _num_bytes(self, tokens: "np.ndarray[Any, Any]") -> Tensor:
-        return torch.tensor(int(self.sizes[tokens[1:]].sum()))
-
-
-def _token_file(documents: Sequence[Document], tokenizer: Tokenizer, end: int) -> Path:
-    """The documents' tokens as one array on disk, with `end` before, between and after documents."""
-    texts = [document.text for document in documents]
-
-    def make(path: Path) -> None:
-        rows = tokenizer.encode_batch(texts, special=False)
-        np.save(path, np.fromiter((token for row in ([], *rows) for token in (*row, end)), dtype=np.int32))
-
-    name = content_hash(texts, tokenizer.backend.to_str(), str(end), "ends on both sides")
-    return cached(f"tokens-{name}.npy", make)

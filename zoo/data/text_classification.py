@@ -39,6 +39,7 @@ class TextClassification(ZooData):
         vocab_size: Of the tokenizer that is trained.
         max_length: Tokens of a text; what is longer is cut.
         batch_size: Texts of a batch.
+        batch_tokens: Tokens of a batch, padding counted, in place of batch_size.
         seed: Of the order in which texts are drawn.
         num_workers: Processes that make batches.
     """
@@ -57,11 +58,14 @@ class TextClassification(ZooData):
         vocab_size: int = 8192,
         max_length: int = 128,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
         super().__init__(validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers)
         require_least("max_length", max_length, 2)
+        require_least("batch_tokens", batch_tokens or max_length, max_length)
+        self.batch_tokens = batch_tokens
         self.source, self.text, self.label = source, text, label
         self.validation, self.max_length = validation, max_length
         self.labels: list[str] = []
@@ -135,6 +139,8 @@ class TextClassification(ZooData):
         """Examples in random order, those of a batch of like length."""
         training, _ = self.examples()
         lengths = [len(example.text) for example in training]
+        if self.batch_tokens is not None and self._tokenizer is not None:
+            lengths = list(map(len, self._tokenizer.cut([text for text, *_ in training], self.max_length)))
         return self.loader(training, self.collate, is_training=True, lengths=lengths)
 
     def val_dataloader(self) -> HeldOut:

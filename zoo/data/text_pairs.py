@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from zoo.data.base import TokenizerKind, ZooData, padded, require_least
 from zoo.data.loading import HeldOut, Loader
 from zoo.data.measures import Measure, Question
+from zoo.data.packing import in_rows, laid_out
 from zoo.data.reading import read_rows
 from zoo.data.splitting import apart
 from zoo.errors import DataError
@@ -43,7 +44,9 @@ class TextPairs(ZooData):
         tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
         vocab_size: Of the tokenizer that is trained.
         max_length: Tokens of either text; what is longer is cut.
-        batch_size: Pairs of a batch.
+        batch_size: Pairs of a batch; of packed ones, rows.
+        batch_tokens: Tokens of either side of a batch, padding counted, in place of batch_size.
+        row_tokens: Packs several pairs into rows of so many tokens on either side.
         seed: Of the order in which pairs are drawn.
         num_workers: Processes that make batches.
     """
@@ -67,11 +70,16 @@ class TextPairs(ZooData):
         vocab_size: int = 8192,
         max_length: int = 128,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
+        row_tokens: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
         super().__init__(validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers)
         require_least("max_length", max_length, 2)
+        require_least("batch_tokens", batch_tokens or max_length, max_length)
+        require_least("row_tokens", row_tokens or max_length, max_length)
+        self.batch_tokens, self.row_tokens = batch_tokens, row_tokens
         self.source, self.input, self.target = source, input, target
         self.validation, self.max_length = validation, max_length
         self._parts: tuple[list[Pair], list[Pair]] | None = None
@@ -122,7 +130,18 @@ class TextPairs(ZooData):
         """Pairs in random order, those of a batch of like length."""
         training, _ = self.pairs()
         lengths = [len(pair.target) for pair in training]
-        return self.loader(training, self.collate, is_training=True, lengths=lengths)
+        if self.batch_tokens is not None or self.row_tokens is not None:
+            lengths = [max(map(len, sides)) for sides in zip(*self._ids(training), strict=True)]
+        return self.loader(
+            training, self.collate, is_training=True, lengths=lengths, row_tokens=self.row_tokens
+        )
+
+    def _ids(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[list[int]]]:
+        """Ids of what is read, and of what is to be written, which end in the end-of-text token."""
+        assert self._tokenizer is not None
+        read = self._tokenizer.cut([pair.input for pair in pairs], self.max_length)
+        written = self._tokenizer.encode_batch([pair.target for pair in pairs], special=False)
+        return read, [[*ids[: self.max_length - 1], self._eos] for ids in written]
 
     def val_dataloader(self) -> HeldOut:
         """Held-out pairs in order."""
@@ -144,8 +163,19 @@ class TextPairs(ZooData):
     def collate(self, pairs: Sequence[Pair]) -> Batch:
         """What is read as padded ids, what is to be written as labels that end in the end-of-text token."""
         assert self._tokenizer is not None
+        if self.row_tokens is not None:
+            return self._packed(pairs)
         batch: Batch = dict(self._tokenizer.batch([pair.input for pair in pairs], max_length=self.max_length))
-        written = self._tokenizer.encode_batch([pair.target for pair in pairs], special=False)
-        labels = [[*ids[: self.max_length - 1], self._eos] for ids in written]
-        batch["labels"] = padded(labels, IGNORED)
+        batch["labels"] = padded(self._ids(pairs)[1], IGNORED)
         return batch
+
+    def _packed(self, pairs: Sequence[Pair]) -> Batch:
+        assert self._tokenizer is not None
+        assert self.row_tokens is not None
+        read, written = self._ids(pairs)
+        sizes = list(zip(map(len, read), map(len, written), strict=True))
+        rows = in_rows(sizes, [self.row_tokens, self.row_tokens])
+        padding = self._tokenizer.special_id("pad_token") or 0
+        batch = dict(zip(("input_ids", "attention_mask"), laid_out(read, rows, padding), strict=True))
+        labels = zip(("labels", "decoder_attention_mask"), laid_out(written, rows, IGNORED), strict=True)
+        return {**batch, **dict(labels)}

@@ -150,6 +150,10 @@ class Tokenizer:
             rows["token_type_ids"] = segments, int(self.config.get("pad_token_type_id", 0))
         return {name: self._padded(values, fill) for name, (values, fill) in rows.items()}
 
+    def cut(self, texts: Sequence[str | tuple[str, str]], max_length: int) -> list[list[int]]:
+        """Ids of each text or pair, cut as `batch` cuts them."""
+        return [encoding.ids for encoding in self._cut(texts, max_length)]
+
     def _cut(
         self, texts: Sequence[str | tuple[str, str]], max_length: int | None
     ) -> list[tokenizers.Encoding]:
