@@ -181,6 +181,8 @@ class T5(EncoderDecoderSpec):
 class T5FeedForward(nn.Module):
     """Widen, bend, narrow; where it is gated, a second wide half is the gate."""
 
+    tensor_parallel = {"up.*": "colwise", "down": "rowwise"}
+
     def __init__(self, spec: T5) -> None:
         super().__init__()
         is_gated, activation = FEED_FORWARDS[spec.feed_forward_proj]

@@ -1,9 +1,10 @@
 """The size of the gradient, before it is clipped."""
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
+
+from zoo.training.clipping import total_norm
 
 
 class GradNorm(Callback):
@@ -21,5 +22,4 @@ class GradNorm(Callback):
     ) -> None:
         """Measures every so many steps."""
         if trainer.global_step % self.every_n_steps == 0:
-            gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
-            pl_module.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+            pl_module.log("grad_norm", total_norm(pl_module.parameters()))

@@ -8,9 +8,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from zoo.errors import CheckpointError, did_you_mean
 from zoo.hub.config import read_json
+from zoo.layers import part_of
 
 FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 
@@ -113,7 +115,7 @@ def stream(
                     f"tensor `{name}` of {path} has shape {tuple(tensor.shape)}, "
                     f"config.json asks for {tuple(target.shape)}"
                 )
-            target.copy_(tensor)
+            target.copy_(part_of(tensor, target))
             filled.add(place)
     missing = sorted(targets.keys() - filled)
     for name in [name for name in missing if aliases.get(name) in filled]:
@@ -136,11 +138,20 @@ def _require_repeated(path: Path, name: str, source: str, target: Tensor) -> Non
     """Refuses a file in which a tensor is not what it must repeat."""
     with _open(path) as file:
         tensor = file.get_tensor(name)
-    if target.shape != tensor.shape or not torch.equal(target.cpu(), tensor.to(target.dtype)):
+    if target.shape != tensor.shape or not _holds(target, tensor):
         raise CheckpointError(
             f"tensor `{name}` of {path} differs from `{source}`, with which config.json ties it",
             hint="set tie_word_embeddings to false in config.json, if that is what was trained",
         )
+
+
+def _holds(target: Tensor, tensor: Tensor) -> bool:
+    """Whether a target holds a tensor; of one that is spread over processes, this one's part."""
+    mine, theirs = (
+        (part.to_local() if isinstance(part, DTensor) else part).cpu()
+        for part in (target, part_of(tensor.to(target.dtype), target))
+    )
+    return torch.equal(mine, theirs)
 
 
 def _open(path: Path) -> safe_open:

@@ -7,7 +7,7 @@ carry a label.
 
 from zoo.layers.attention import Attention, CrossAttention, KeyValueCache
 from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
-from zoo.layers.initialization import initialize, materialize
+from zoo.layers.initialization import fill, initialize, materialize, part_of
 from zoo.layers.kernels import attend
 from zoo.layers.losses import IGNORED, linear_cross_entropy
 from zoo.layers.masks import Mask
@@ -30,7 +30,9 @@ __all__ = [
     "RotaryPositions",
     "SinusoidalPositions",
     "attend",
+    "fill",
     "initialize",
     "linear_cross_entropy",
     "materialize",
+    "part_of",
 ]

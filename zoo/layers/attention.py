@@ -4,8 +4,8 @@ Vaswani et al., 2017: https://arxiv.org/abs/1706.03762
 Ainslie et al., 2023 (grouped queries): https://arxiv.org/abs/2305.13245
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -37,6 +37,13 @@ class Attention(nn.Module):
         dropout: Probability of dropping a weight in training.
         scale: Factor of the scores; by default head_dim ** -0.5.
     """
+
+    tensor_parallel: ClassVar[Mapping[str, str]] = {
+        "query": "colwise",
+        "key": "colwise",
+        "value": "colwise",
+        "output": "rowwise",
+    }
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """What is done to each token by itself."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,8 @@ class FeedForward(nn.Module):
         dropout: Probability of dropping a channel in between, in training.
     """
 
+    tensor_parallel: ClassVar[Mapping[str, str]] = {"up": "colwise", "down": "rowwise"}
+
     def __init__(
         self,
         hidden_size: int,
@@ -71,6 +74,8 @@ class GatedFeedForward(nn.Module):
         activation: A name of `ACTIVATIONS`.
         bias: Whether the projections have biases.
     """
+
+    tensor_parallel: ClassVar[Mapping[str, str]] = {"gate": "colwise", "up": "colwise", "down": "rowwise"}
 
     def __init__(
         self, hidden_size: int, intermediate_size: int, activation: str, *, bias: bool = False

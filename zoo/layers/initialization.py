@@ -1,34 +1,81 @@
 """Fresh weights, and modules that were built without memory."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.overrides import TorchFunctionMode
 
 from zoo.errors import SpecError
+
+
+def part_of(whole: Tensor, target: Tensor) -> Tensor:
+    """A tensor as `target` is spread over processes: each keeps its own part, nothing is sent."""
+    if not isinstance(target, DTensor):
+        return whole
+    return distribute_tensor(whole, target.device_mesh, target.placements, src_data_rank=None)
+
+
+def fill(target: Tensor, make: Callable[[Tensor], object]) -> None:
+    """Has a tensor filled as a whole one; of one that is spread, each process keeps its own part."""
+    if not isinstance(target, DTensor):
+        make(target)
+        return
+    whole = torch.empty(target.shape, dtype=target.dtype, device=target.device)
+    make(whole)
+    target.copy_(part_of(whole, target))
+
+
+class _DrawnWhole(TorchFunctionMode):
+    """Draws a tensor that is spread over processes whole, so that any number of them draws alike."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        named = dict(kwargs or {})
+        target = args[0] if args else named.pop("tensor", None)  # as torch.nn.init calls it
+        if func.__name__ not in ("normal_", "uniform_") or not isinstance(target, DTensor):
+            return func(*args, **(kwargs or {}))
+        fill(target, lambda whole: func(whole, *args[1:], **named))
+        return target
 
 
 @torch.no_grad()
 def initialize(module: nn.Module, std: float) -> None:
     """Draws fresh weights: matrices and embeddings from N(0, std²), biases and padding zero, norms one.
 
-    A part that starts otherwise says so in its `reset_parameters`, called after those of the parts in it.
+    A part that starts otherwise says so in its `reset_parameters`, called after those of the parts in it. A
+    model that is spread over processes gets the weights that one process would draw.
 
     Raises:
         SpecError: A part has weights of its own and does not say how they start.
     """
-    for part in reversed(list(module.modules())):  # the inner ones first
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=std)
-            if isinstance(part, nn.Embedding) and part.padding_idx is not None:
-                nn.init.zeros_(part.weight[part.padding_idx])
-            if isinstance(part, nn.Linear) and part.bias is not None:
-                nn.init.zeros_(part.bias)
-        elif callable(reset := getattr(part, "reset_parameters", None)):
-            reset()
-        elif own := [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
-            raise SpecError(
-                f"{type(part).__name__} has `{own[0][0]}` and no `reset_parameters`, "
-                "so nothing gives it a fresh value"
-            )
+    with _DrawnWhole():
+        for part in reversed(list(module.modules())):  # the inner ones first
+            _initialize(part, std)
+
+
+def _initialize(part: nn.Module, std: float) -> None:
+    if isinstance(part, nn.Linear | nn.Embedding):
+        padding = part.padding_idx if isinstance(part, nn.Embedding) else None
+
+        def draw(weight: Tensor) -> None:
+            weight.normal_(std=std)
+            if padding is not None:
+                weight[padding].zero_()
+
+        fill(part.weight, draw)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+    elif callable(reset := getattr(part, "reset_parameters", None)):
+        reset()
+    elif own := [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+        raise SpecError(
+            f"{type(part).__name__} has `{own[0][0]}` and no `reset_parameters`, "
+            "so nothing gives it a fresh value"
+        )
 
 
 def materialize(module: nn.Module, device: torch.device | str | None = None) -> None:

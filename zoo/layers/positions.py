@@ -2,8 +2,9 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -151,6 +152,8 @@ class RelativePositions(nn.Module):
         max_distance: From here on, distances are one.
         is_causal: Whether all buckets are for what came before; else half of them are for what comes after.
     """
+
+    tensor_parallel: ClassVar[Mapping[str, str]] = {"bias": "colwise"}
 
     def __init__(
         self, num_heads: int, *, num_buckets: int = 32, max_distance: int = 128, is_causal: bool = False

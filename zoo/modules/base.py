@@ -22,7 +22,7 @@ from zoo.layers import Mask, initialize, materialize
 from zoo.schedules import Constant, WarmupCosine
 from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
 from zoo.tokenizer import Tokenizer
-from zoo.training import optimization
+from zoo.training import clipping, optimization, sharding
 from zoo.training.normalization import LabelMean
 from zoo.training.optimization import OptimizerFactory
 from zoo.training.resuming import ExactResume
@@ -162,7 +162,7 @@ class ZooModule(L.LightningModule):
                 self._spec = self.source
             if self._spec.shape != self.shape:
                 raise SpecError(
-                    f"{registry.path_of(type(self))} trains a {self.shape}, "
+                    f"{registry.path_of(sharding.own_class(self))} trains a {self.shape}, "
                     f"{registry.path_of(type(self._spec))} is a {self._spec.shape}",
                     at="model.backbone",
                 )
@@ -200,9 +200,11 @@ class ZooModule(L.LightningModule):
             return
         with torch.device("meta"):
             backbone, heads = self.networks()
-        for part in (backbone, heads):
-            materialize(part.to(dtype), device)
-        self.backbone, self.heads = backbone, heads
+        self.backbone, self.heads = backbone.to(dtype), heads.to(dtype)
+        if self.device_mesh is not None:
+            device = self.device_mesh.device_type
+            sharding.spread(self, self.device_mesh, sharding.gathered_in(self.trainer))
+        materialize(self, device)
         for name in heads:
             self.head(name).tie(backbone)
         if isinstance(self.source, HubModel):
@@ -472,16 +474,12 @@ class ZooModule(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips as the Trainer says, under bf16-mixed with a fused optimizer, too.
-
-        Lightning refuses that pair, as a fused optimizer unscales gradients itself; bfloat16 scales none.
-        """
-        if self.trainer.precision != "bf16-mixed" or gradient_clip_val is None:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        elif gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        else:
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        """Clips as the Trainer says, with a fused optimizer and on sharded weights, too."""
+        if gradient_clip_val is None:
+            return
+        clipping.unscale(optimizer, self.trainer)
+        clip = clipping.clip_value if gradient_clip_algorithm == "value" else clipping.clip_norm
+        clip(self.parameters(), gradient_clip_val)
 
     # Checkpoints stand alone: no recipe, no Hub, nothing pickled.
 
@@ -489,7 +487,7 @@ class ZooModule(L.LightningModule):
         """Adds what `zoo.load` needs: the resolved spec, the tokenizer, the module's name."""
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self.described()
         checkpoint["zoo"] = {
-            "module": registry.path_of(type(self)),
+            "module": registry.path_of(sharding.own_class(self)),
             "tokenizer": self.tokenizer.to_plain() if self.tokenizer else None,
             "generation_config": self.generation_config,
         }

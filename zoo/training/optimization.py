@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from zoo.errors import SpecError
 from zoo.specs import plain
+from zoo.training.sharding import alike
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
@@ -38,10 +39,12 @@ class Absent:
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     """Matrices, which decay as the optimizer says, and norms and biases, which do not."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1]},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for group in alike(trained):  # an optimizer that takes a group at once takes no other
+        groups.append({"params": [parameter for parameter in group if parameter.ndim > 1]})
+        small = [parameter for parameter in group if parameter.ndim <= 1]
+        groups.append({"params": small, "weight_decay": 0.0})
+    return groups
 
 
 def require_valid(factory: OptimizerFactory) -> None:

@@ -1,0 +1,49 @@
+"""Gradients made smaller, on one process or spread over many in several ways.
+
+Torch's own functions take tensors that are all spread alike, and Lightning calls no others.
+"""
+
+from collections.abc import Iterable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from zoo.training.sharding import alike
+
+
+def unscale(optimizer: Optimizer, trainer: L.Trainer) -> None:
+    """Divides gradients by the factor that keeps float16's from vanishing.
+
+    A fused optimizer would do so itself, but after they are clipped; of others Lightning has seen to it.
+    """
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is not None and optimizer.defaults.get("fused"):
+        scaler.unscale_(optimizer)
+
+
+@torch.no_grad()
+def total_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The 2-norm of all gradients, the same on every process."""
+    norms = []
+    for group in alike(parameters):
+        gradients = [parameter.grad for parameter in group if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    return nn.utils.get_total_norm(norms)
+
+
+def clip_norm(parameters: Iterable[nn.Parameter], limit: float) -> None:
+    """Scales all gradients by one factor, so that their 2-norm is at most `limit`."""
+    parameters = list(parameters)
+    norm = total_norm(parameters)
+    for group in alike(parameters):
+        nn.utils.clip_grads_with_norm_(group, limit, norm)
+
+
+def clip_value(parameters: Iterable[nn.Parameter], limit: float) -> None:
+    """Moves each gradient into [-limit, limit]."""
+    for group in alike(parameters):
+        nn.utils.clip_grad_value_(group, limit)
