@@ -4,6 +4,7 @@ A kernel that makes something of the mask makes it once for all layers, in `Mask
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
 from zoo.layers.masks import Mask
+
+HAS_STREAMS = "window_size" in inspect.signature(varlen_attn).parameters
+"""Whether torch's kernel for streams takes windows and a scale; the first that were released do not."""
 
 LONG = 1024
 """Tokens of a row from which blocks that no one sees are worth finding."""
@@ -107,7 +111,8 @@ def _plain(call: Call) -> Tensor:
 def _is_stream(call: Call) -> bool:
     mask, q = call.mask, call.q_BHTK
     return (
-        q.is_cuda
+        HAS_STREAMS
+        and q.is_cuda
         and q.dtype in (torch.bfloat16, torch.float16)
         and q.shape[-1] <= 256
         and q.shape[-1] % 8 == 0
