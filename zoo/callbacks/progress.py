@@ -4,15 +4,32 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn, RichProgressBarTheme
+from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
 
-_SHORT = {
-    "train/loss": "loss",
-    "tokens_per_second": "tokens/s",
-    "data_wait": "waits",
-    "memory_gib": "GiB",
-    "mfu": "MFU",
-}
+from zoo.callbacks.throughput import WORTH_A_LOOK
+
+BAR_WIDTH = 8
+"""Characters; figures say more, and a line should hold them."""
+
+_SHORT = {"tokens_per_second": "tokens/s", "data_wait": "waits", "memory_gib": "GiB", "mfu": "MFU"}
+_FORMS = {"tokens_per_second": ",.0f", "data_wait": ".0%", "memory_gib": ".1f", "mfu": ".0%"}
+
+
+class Part(ProgressColumn):
+    """Which epoch, where there are several, or that held-out data are read."""
+
+    def __init__(self, trainer: L.Trainer) -> None:
+        super().__init__()
+        self.trainer = trainer
+
+    def render(self, task: Task) -> Text:
+        """A few words."""
+        if not task.description.strip().startswith("Epoch"):
+            return Text(task.description.strip())
+        last, now = self.trainer.max_epochs or -1, self.trainer.current_epoch + 1
+        return Text("" if last == 1 else f"epoch {now}/{last}" if last > 0 else f"epoch {now}")
 
 
 class Progress(RichProgressBar):
@@ -23,7 +40,7 @@ class Progress(RichProgressBar):
     """
 
     def __init__(self, refresh_rate: int = 5) -> None:
-        theme = RichProgressBarTheme(metrics="", metrics_text_delimiter="  ", metrics_format=".4g")
+        theme = RichProgressBarTheme(metrics="", metrics_text_delimiter=" ", metrics_format=".4g")
         super().__init__(refresh_rate=refresh_rate, theme=theme)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -43,9 +60,9 @@ class Progress(RichProgressBar):
         self.teardown(trainer, pl_module, "fit")
 
     def configure_columns(self, trainer: L.Trainer) -> list[Any]:
-        """Without batches per second: tokens per second say more."""
-        columns = super().configure_columns(trainer)
-        return [column for column in columns if not isinstance(column, ProcessingSpeedColumn)]
+        """Few and narrow, so that the figures stand beside them on one line."""
+        remaining = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
+        return [Part(trainer), BarColumn(BAR_WIDTH), MofNCompleteColumn(), remaining]
 
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule
@@ -53,8 +70,13 @@ class Progress(RichProgressBar):
         """What stands behind the bar."""
         items = super().get_metrics(trainer, pl_module)
         items.pop("v_num", None)
-        return {_SHORT.get(name, name): _readable(value) for name, value in items.items()}
+        if float(items.get("data_wait", 0)) < WORTH_A_LOOK:  # type: ignore[arg-type]
+            items.pop("data_wait", None)
+        return {_short(name): format(value, _FORMS.get(name, ".4g")) for name, value in items.items()}
 
 
-def _readable(value: int | str | float | dict[str, float]) -> int | str | float | dict[str, float]:
-    return f"{value:,.0f}" if isinstance(value, float) and abs(value) >= 1000 else value
+def _short(name: str) -> str:
+    """`loss` for `train/loss`, `val` for `val/loss`, `val package` for `val/package/loss`."""
+    part, *rest = name.split("/")
+    words = [word for word in (part, *rest) if word not in ("train", "loss")]
+    return _SHORT.get(name, " ".join(words) or "loss")

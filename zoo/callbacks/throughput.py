@@ -14,6 +14,9 @@ from zoo.layers import IGNORED
 from zoo.modules.base import ZooModule
 from zoo.training import flops
 
+WORTH_A_LOOK = 0.05
+"""Share of the time in which no batch was there, from which the bar tells it."""
+
 
 class Throughput(Callback):
     """Logs figures over the last steps, validation and saving left out.

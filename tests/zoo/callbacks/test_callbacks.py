@@ -8,11 +8,14 @@ from typing import Any
 
 import lightning as L
 import pytest
+import rich.progress
 import torch
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import zoo
 from zoo.callbacks import Checkpoint, GradNorm, Progress, Report, Samples, Throughput
+from zoo.callbacks.progress import Part
 from zoo.errors import GenerationError
 
 Command = Callable[..., Any]
@@ -183,15 +186,46 @@ def test_figures_leave_out_what_happens_between_steps(monkeypatch: pytest.Monkey
     assert logged["data_wait"] == 0
 
 
-def test_the_bar_has_short_names_and_readable_figures(tmp_path: Path) -> None:
-    trainer: Any = SimpleNamespace(
-        loggers=[], progress_bar_metrics={"train/loss": 2.5, "tokens_per_second": 12345.6, "val/loss": 3.0}
-    )
+def test_the_bar_has_short_names_and_readable_figures() -> None:
+    figures = {
+        "train/loss": 2.5, "tokens_per_second": 12345.6, "val/loss": 3.0, "train/package/loss": 0.123456,
+        "val/package/loss": 0.5, "memory_gib": 0.912, "mfu": 0.384, "data_wait": 0.07,
+    }  # fmt: skip
+    trainer: Any = SimpleNamespace(loggers=[], progress_bar_metrics=figures)
     assert Progress().get_metrics(trainer, tiny_module()) == {
-        "loss": 2.5,
-        "tokens/s": "12,346",
-        "val/loss": 3.0,
-    }
+        "loss": "2.5", "tokens/s": "12,346", "val": "3", "package": "0.1235", "val package": "0.5",
+        "GiB": "0.9", "MFU": "38%", "waits": "7%",
+    }  # fmt: skip
+    figures["data_wait"] = 0.01
+    assert "waits" not in Progress().get_metrics(trainer, tiny_module())
+
+
+def test_the_bar_stands_on_one_line_of_a_small_screen() -> None:
+    figures = {"train/loss": 2.34567, "tokens_per_second": 12345.6, "memory_gib": 0.912, "val/loss": 3.00123}
+    trainer: Any = SimpleNamespace(loggers=[], progress_bar_metrics=figures, max_epochs=1, current_epoch=0)
+    bar = Progress()
+    shown = " ".join(f"{name}: {value}" for name, value in bar.get_metrics(trainer, tiny_module()).items())
+    with rich.progress.Progress(*bar.configure_columns(trainer), disable=True) as columns:
+        columns.add_task("Epoch 0/0", total=99999, completed=99999)
+        measured = Console(width=80).render_lines(columns.make_tasks_table(columns.tasks), pad=False)
+    assert sum(segment.cell_length for segment in measured[0]) + 1 + len(shown) <= 80
+
+
+@pytest.mark.parametrize(
+    ("epochs", "description", "expected"),
+    [
+        (1, "Epoch 0/0  ", ""),
+        (3, "Epoch 1/2  ", "epoch 2/3"),
+        (-1, "Epoch 1/-2 ", "epoch 2"),
+        (1, "Validation", "Validation"),
+    ],
+)
+def test_the_bar_tells_the_epoch_where_there_are_several(
+    epochs: int, description: str, expected: str
+) -> None:
+    trainer: Any = SimpleNamespace(max_epochs=epochs, current_epoch=1)
+    task: Any = SimpleNamespace(description=description)
+    assert Part(trainer).render(task).plain == expected
 
 
 def test_the_bar_is_gone_before_the_report(
