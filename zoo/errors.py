@@ -62,6 +62,11 @@ class GenerationError(ZooError, ValueError):
     """A prompt or a choice of decoding that cannot be followed."""
 
 
+def with_article(noun: str) -> str:
+    """`a decoder`, `an encoder`."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` most likely meant, or None."""
     known = list(known)

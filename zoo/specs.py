@@ -19,7 +19,7 @@ from jsonargparse import set_parsing_settings
 from jsonargparse.typing import register_type
 
 from zoo import registry
-from zoo.errors import SpecError, did_you_mean
+from zoo.errors import SpecError, did_you_mean, with_article
 
 if TYPE_CHECKING:
     from torch import nn
@@ -268,7 +268,7 @@ class HeadSpec(Spec, ABC):
         fitting = [name for name, head in heads if backbone.shape in head.shapes]
         raise SpecError(
             f"the head {registry.path_of(type(self))} does not fit {registry.path_of(type(backbone))}, "
-            f"which is a {backbone.shape}",
+            f"which is {with_article(backbone.shape)}",
             at=at,
             hint=f"heads that fit: {', '.join(fitting) or 'none'}",
         )

@@ -1,6 +1,7 @@
 """Several data for several heads of one model."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain, cycle, islice, repeat
 from typing import Any
 
@@ -78,7 +79,8 @@ class Mixture(L.LightningDataModule):
                     hint=f"there is data for: {', '.join(self.parts)}",
                 )
         for part in self.parts.values():
-            part.require_fit(model)
+            with _placed(part):
+                part.require_fit(model)
 
     def prepare_data(self) -> None:
         """Reads all parts; the tokenizer is trained on the first, where the model brings none."""
@@ -91,16 +93,15 @@ class Mixture(L.LightningDataModule):
             self.require_fit(model)
         for part in self.parts.values():
             part.trainer = self.trainer
-            try:
+            with _placed(part):
                 part.setup(stage)
-            except DataError as error:
-                error.at = error.at or part.at
-                raise
 
     def train_dataloader(self) -> "Mixed":
         """Batches to train on."""
         self.training = Mixed(
-            {name: part.train_dataloader() for name, part in self.parts.items()}, self.steps
+            {name: part.train_dataloader() for name, part in self.parts.items()},
+            self.steps,
+            is_training=True,
         )
         if self.resumed is not None:
             self.training.load_state_dict(self.resumed)
@@ -132,14 +133,26 @@ class Mixture(L.LightningDataModule):
         return Mixed(loaders, {name: len(loader) for name, loader in loaders.items()})
 
 
+@contextmanager
+def _placed(part: ZooData) -> Iterator[None]:
+    """Says whose data it is in which something is wrong."""
+    try:
+        yield
+    except DataError as error:
+        error.at = error.at or part.at
+        raise
+
+
 class Mixed:
     """Batches of several loaders, each tagged with its loader's name.
 
-    Loaders to train on go on where they stopped, each through epochs of its own.
+    Loaders to train on go on where they stopped, each through epochs of its own; held-out ones start anew.
     """
 
-    def __init__(self, loaders: Mapping[str, Any], steps: Mapping[str, int] | None) -> None:
-        self.loaders, self.steps = loaders, steps
+    def __init__(
+        self, loaders: Mapping[str, Any], steps: Mapping[str, int] | None, *, is_training: bool = False
+    ) -> None:
+        self.loaders, self.steps, self.is_training = loaders, steps, is_training
         self.limit: float = float("inf")
         """Batches after which an epoch is cut, as `limit_train_batches` says."""
         self.batches_done = 0
@@ -158,6 +171,8 @@ class Mixed:
         return islice(cycle(self.loaders), len(self))
 
     def __iter__(self) -> Iterator[Batch]:
+        if not self.is_training:  # a pass may have been cut, as by limit_val_batches
+            self.batches_done = 0
         endless = {name: _over_and_over(loader) for name, loader in self.loaders.items()}
         end = int(min(self.limit, len(self)))
         for name in islice(self._names(), self.batches_done, end):

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from zoo import registry
-from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean
+from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean, with_article
 from zoo.heads.base import Batch, Head, Loss, Metrics
 from zoo.hub import config as hub_config
 from zoo.hub import files, weights
@@ -162,8 +162,8 @@ class ZooModule(L.LightningModule):
                 self._spec = self.source
             if self._spec.shape != self.shape:
                 raise SpecError(
-                    f"{registry.path_of(sharding.own_class(self))} trains a {self.shape}, "
-                    f"{registry.path_of(type(self._spec))} is a {self._spec.shape}",
+                    f"{registry.path_of(sharding.own_class(self))} trains {with_article(self.shape)}, "
+                    f"{registry.path_of(type(self._spec))} is {with_article(self._spec.shape)}",
                     at="model.backbone",
                 )
             for name, head in self.head_specs.items():

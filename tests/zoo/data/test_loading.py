@@ -226,7 +226,8 @@ def test_a_worker_that_dies_is_reported() -> None:
 
 def test_a_mixture_goes_on_where_another_was_left() -> None:
     def mixed(steps: Any) -> Mixed:
-        return Mixed({"a": loader_of(20, workers=2), "b": loader_of(9, 2, seed=4)}, steps)
+        parts = {"a": loader_of(20, workers=2), "b": loader_of(9, 2, seed=4)}
+        return Mixed(parts, steps, is_training=True)
 
     for steps in (None, {"a": 3, "b": 6}):
         whole = mixed(steps)

@@ -31,3 +31,17 @@ def test_validation_steps_of_no_part_are_refused() -> None:
 def test_validation_steps_below_one_are_refused() -> None:
     with pytest.raises(SpecError, match=r"`validation_steps` of `first` must be at least 1, got 0"):
         Mixture(parts("text.txt"), validation_steps={"first": 0})
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_held_out_pass_that_was_cut_is_followed_by_a_whole_one() -> None:
+    data = Mixture(parts("text.txt"))
+    data.setup("fit")
+    loader = data.val_dataloader()
+    whole = [batch["input_ids"].tolist() for batch in loader]
+    assert len(whole) > 2
+    cut = iter(loader)
+    next(cut)
+    next(cut)
+    del cut
+    assert [batch["input_ids"].tolist() for batch in loader] == whole

@@ -399,7 +399,7 @@ def test_a_backbone_of_another_shape_is_refused() -> None:
     with pytest.raises(SpecError) as caught:
         module.build()
     path = f"{Reader.__module__}.Reader"
-    assert caught.value.message == f"zoo.modules.DecoderModule trains a decoder, {path} is a encoder"
+    assert caught.value.message == f"zoo.modules.DecoderModule trains a decoder, {path} is an encoder"
 
 
 def test_specs_and_their_plain_values_make_the_same_module() -> None:
