@@ -125,19 +125,9 @@ def _is_stream(call: Call) -> bool:
     )
 
 
-def boundaries(documents_BS: Tensor) -> Tensor:
-    """Where documents begin in rows that are laid end to end, and where the last one ends; int32."""
-    begins_BS = torch.ones_like(documents_BS, dtype=torch.bool)
-    begins_BS[:, 1:] = documents_BS[:, 1:] != documents_BS[:, :-1]
-    starts = begins_BS.flatten().nonzero().flatten()
-    return F.pad(starts, (0, 1), value=documents_BS.numel()).int()
-
-
 def _stream(call: Call) -> Tensor:
     call = call.with_equal_heads()
-    documents_BS = call.mask.documents_BS
-    assert documents_BS is not None
-    starts = call.mask.once("boundaries", lambda: boundaries(documents_BS))
+    starts = call.mask.boundaries
     reach = -1 if call.mask.reach is None else call.mask.reach - 1
     q, k, v = (part.transpose(1, 2).flatten(0, 1) for part in (call.q_BHTK, call.k_BGSK, call.v_BGSK))
     longest, window = call.num_keys, (reach, 0 if call.mask.is_causal else reach)

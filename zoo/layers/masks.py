@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 T = TypeVar("T")
@@ -35,6 +36,8 @@ class Mask:
     asking_BT: Tensor | None = None
     """Documents of the tokens that look, where they are another text's."""
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _found: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What is known of the documents, whatever is seen of them; views of the same tokens share it."""
 
     @classmethod
     def from_attention_mask(cls, attention_mask: Tensor | None) -> "Mask":
@@ -86,11 +89,23 @@ class Mask:
         return counted_BS.clamp(min=0)[:, -num_tokens:]
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """What a kernel makes of this description, made for the first layer that asks."""
+        """What a kernel makes of this description, made for the first layer that asks.
+
+        A compiled block makes it again, which costs it less than to remember would: what differs between the
+        first block and the others would be compiled twice.
+        """
+        if name not in self._made and torch.compiler.is_compiling():
+            return make()
         if name not in self._made:
             self._made[name] = make()
         made: T = self._made[name]
         return made
+
+    def find_out(self) -> None:
+        """Asks now for what depends on values of the documents, and so would end a compiled graph."""
+        _ = self.is_right_padded
+        if self.documents_BS is not None and self.documents_BS.is_cuda:
+            _ = self.boundaries
 
     @property
     def is_right_padded(self) -> bool:
@@ -100,7 +115,22 @@ class Mask:
             return True
         if documents_BS.dtype != torch.bool or documents_BS.device.type != "cpu":
             return False
-        return self.once("right", lambda: not bool((documents_BS[:, 1:] > documents_BS[:, :-1]).any()))
+        if "right" not in self._found:
+            self._found["right"] = not bool((documents_BS[:, 1:] > documents_BS[:, :-1]).any())
+        return bool(self._found["right"])
+
+    @property
+    def boundaries(self) -> Tensor:
+        """Where documents begin in rows that are laid end to end, and where the last one ends; int32."""
+        documents_BS = self.documents_BS
+        assert documents_BS is not None
+        if "boundaries" not in self._found:
+            begins_BS = torch.ones_like(documents_BS, dtype=torch.bool)
+            begins_BS[:, 1:] = documents_BS[:, 1:] != documents_BS[:, :-1]
+            starts = begins_BS.flatten().nonzero().flatten()
+            self._found["boundaries"] = F.pad(starts, (0, 1), value=documents_BS.numel()).int()
+        boundaries: Tensor = self._found["boundaries"]
+        return boundaries
 
     def dense(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
         """What is added to scores (batch or 1, heads or 1, queries or 1, keys); None where it is nothing.

@@ -22,7 +22,8 @@ from zoo.layers import Mask, initialize, materialize
 from zoo.schedules import Constant, WarmupCosine
 from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
 from zoo.tokenizer import Tokenizer
-from zoo.training import clipping, optimization, sharding
+from zoo.training import blocks, clipping, optimization, sharding
+from zoo.training.blocks import Checkpointing
 from zoo.training.normalization import LabelMean
 from zoo.training.optimization import OptimizerFactory
 from zoo.training.resuming import ExactResume
@@ -111,6 +112,8 @@ class ZooModule(L.LightningModule):
         heads: Mapping[str, HeadSpec | Plain] | None,
         optimizer: OptimizerFactory | Plain | None,
         lr_schedule: ScheduleSpec | Plain | None,
+        compile: bool = False,
+        activation_checkpointing: Checkpointing = "none",
     ) -> None:
         super().__init__()
         self.source: HubModel | BackboneSpec = (
@@ -121,6 +124,8 @@ class ZooModule(L.LightningModule):
         self.lr_schedule: ScheduleSpec = given or WarmupCosine()
         chosen = optimization.from_plain(dict(optimizer)) if isinstance(optimizer, Mapping) else optimizer
         self.optimizer: OptimizerFactory = chosen or optimization.DEFAULT
+        # How it is computed, not what: no part of a checkpoint.
+        self.compiles, self.activation_checkpointing = compile, blocks.checked(activation_checkpointing)
         self.tokenizer: Tokenizer | None = None
         self.generation_config: dict[str, Any] = {}
         """What generation_config.json says."""
@@ -211,6 +216,7 @@ class ZooModule(L.LightningModule):
             self._fill_from(self.source)
         else:
             initialize(self, self.spec.initializer_range)
+        blocks.speed_up(self.backbone, self.compiles, self.activation_checkpointing)
 
     def _fill_from(self, model: HubModel) -> None:
         folder = files.folder_of(model)
@@ -457,7 +463,7 @@ class ZooModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimizer and schedule, stepped every optimizer step."""
-        optimizer = self.optimizer(optimization.parameter_groups(self))
+        optimizer = self.optimizer(optimization.groups_for(self.optimizer, self))
         num_steps = self.trainer.estimated_stepping_batches
         if num_steps == float("inf") and not isinstance(self.lr_schedule, Constant):
             raise ZooError(

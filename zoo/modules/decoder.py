@@ -12,6 +12,7 @@ from zoo.heads.causal_lm import CausalLM
 from zoo.layers import Mask
 from zoo.modules.generating import DEFAULT_NEW_TOKENS, GeneratingModule
 from zoo.specs import DecoderSpec, HeadSpec, HubModel, ScheduleSpec, Shape
+from zoo.training.blocks import Checkpointing
 
 
 class DecoderModule(GeneratingModule):
@@ -23,6 +24,9 @@ class DecoderModule(GeneratingModule):
         heads: Several heads by name, in place of one; each batch names its head.
         optimizer: By default AdamW at 3e-4; norms and biases never decay.
         lr_schedule: By default a linear warm-up, then a cosine.
+        compile: Whether the backbone's blocks are compiled for training.
+        activation_checkpointing: What the backward pass computes again in place of keeping it: `none`, whole
+            blocks (`block`), or of blocks all but products and attention (`selective`).
     """
 
     shape: ClassVar[Shape] = "decoder"
@@ -34,9 +38,11 @@ class DecoderModule(GeneratingModule):
         heads: dict[str, HeadSpec] | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_schedule: ScheduleSpec | None = None,
+        compile: bool = False,
+        activation_checkpointing: Checkpointing = "none",
     ) -> None:
         head = CausalLM() if head is None and not heads else head
-        super().__init__(backbone, head, heads, optimizer, lr_schedule)
+        super().__init__(backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing)
 
     def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
         """What follows each prompt."""

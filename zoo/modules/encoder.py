@@ -6,6 +6,7 @@ from lightning.pytorch.cli import OptimizerCallable
 
 from zoo.modules.base import ZooModule
 from zoo.specs import EncoderSpec, HeadSpec, HubModel, ScheduleSpec, Shape
+from zoo.training.blocks import Checkpointing
 
 
 class EncoderModule(ZooModule):
@@ -17,6 +18,9 @@ class EncoderModule(ZooModule):
         heads: Several heads by name, in place of one; each batch names its head.
         optimizer: By default AdamW at 3e-4; norms and biases never decay.
         lr_schedule: By default a linear warm-up, then a cosine.
+        compile: Whether the backbone's blocks are compiled for training.
+        activation_checkpointing: What the backward pass computes again in place of keeping it: `none`, whole
+            blocks (`block`), or of blocks all but products and attention (`selective`).
     """
 
     shape: ClassVar[Shape] = "encoder"
@@ -28,5 +32,7 @@ class EncoderModule(ZooModule):
         heads: dict[str, HeadSpec] | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_schedule: ScheduleSpec | None = None,
+        compile: bool = False,
+        activation_checkpointing: Checkpointing = "none",
     ) -> None:
-        super().__init__(backbone, head, heads, optimizer, lr_schedule)
+        super().__init__(backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing)

@@ -13,6 +13,7 @@ from zoo.heads.seq2seq_lm import Seq2SeqLM
 from zoo.layers import IGNORED, Mask
 from zoo.modules.generating import DEFAULT_NEW_TOKENS, GeneratingModule
 from zoo.specs import EncoderDecoderSpec, HeadSpec, HubModel, ScheduleSpec, Shape
+from zoo.training.blocks import Checkpointing
 
 
 class EncoderDecoderModule(GeneratingModule):
@@ -24,6 +25,9 @@ class EncoderDecoderModule(GeneratingModule):
         heads: Several heads by name, in place of one; each batch names its head.
         optimizer: By default AdamW at 3e-4; norms and biases never decay.
         lr_schedule: By default a linear warm-up, then a cosine.
+        compile: Whether the backbone's blocks are compiled for training.
+        activation_checkpointing: What the backward pass computes again in place of keeping it: `none`, whole
+            blocks (`block`), or of blocks all but products and attention (`selective`).
     """
 
     shape: ClassVar[Shape] = "encoder-decoder"
@@ -36,9 +40,11 @@ class EncoderDecoderModule(GeneratingModule):
         heads: dict[str, HeadSpec] | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_schedule: ScheduleSpec | None = None,
+        compile: bool = False,
+        activation_checkpointing: Checkpointing = "none",
     ) -> None:
         head = Seq2SeqLM() if head is None and not heads else head
-        super().__init__(backbone, head, heads, optimizer, lr_schedule)
+        super().__init__(backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing)
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """The decoder's hidden states, (batch, decoder tokens, hidden_size).

@@ -1,1 +1,5 @@
-"""What training takes beside the Trainer."""
+"""What training takes beside the Trainer; `zoo.training.Muon` is for recipes."""
+
+from zoo.training.muon import Muon
+
+__all__ = ["Muon"]

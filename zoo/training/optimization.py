@@ -47,6 +47,13 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     return groups
 
 
+def groups_for(factory: OptimizerFactory, module: nn.Module) -> list[dict[str, Any]]:
+    """A model's parameters as an optimizer wants them; one that tells more apart has a `divide`."""
+    groups = parameter_groups(module)
+    divide = getattr(_class_of(factory), "divide", None)
+    return list(divide(module, groups)) if divide else groups
+
+
 def require_valid(factory: OptimizerFactory) -> None:
     """Refuses now what the optimizer would refuse when training starts.
 
@@ -66,15 +73,21 @@ def to_plain(factory: OptimizerFactory | None) -> dict[str, Any] | None:
     """The optimizer's class path and arguments, or None where the factory does not show them."""
     if isinstance(factory, Absent):
         return factory.described
+    found = _class_of(factory)
+    if found is None or not isinstance(factory, functools.partial):
+        return None
+    return {
+        "class_path": f"{found.__module__}.{found.__qualname__}",
+        "init_args": plain(factory.keywords),
+    }
+
+
+def _class_of(factory: OptimizerFactory | None) -> type[Optimizer] | None:
+    """Of a class with some of its arguments, as recipes make them."""
     if not isinstance(factory, functools.partial):
         return None
-    for part in (factory.func, *factory.args):
-        if isinstance(part, type) and issubclass(part, Optimizer):
-            return {
-                "class_path": f"{part.__module__}.{part.__qualname__}",
-                "init_args": plain(factory.keywords),
-            }
-    return None
+    parts = (factory.func, *factory.args)
+    return next((part for part in parts if isinstance(part, type) and issubclass(part, Optimizer)), None)
 
 
 def from_plain(value: dict[str, Any]) -> OptimizerFactory:

@@ -21,19 +21,12 @@ from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from zoo.errors import SpecError
+from zoo.training.blocks import blocks
 
 ENTRIES = ("training_step", "validation_step", "test_step", "predict", "generate")
 """Methods, besides `forward`, by which a module's weights come into use."""
 
 _STYLES = {"colwise": ColwiseParallel, "rowwise": RowwiseParallel}
-
-
-def blocks(module: nn.Module) -> list[nn.Module]:
-    """What a model repeats, in order: the members of its outermost module lists."""
-    found: list[nn.Module] = []
-    for child in module.children():
-        found += child if isinstance(child, nn.ModuleList) else blocks(child)
-    return found
 
 
 def divided(layer: nn.Module) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from zoo.generation import LayerCache
 from zoo.layers import Attention, CrossAttention, Mask, RotaryPositions, attend
-from zoo.layers.kernels import KERNELS, Call, Kernel, block_wise, boundaries
+from zoo.layers.kernels import KERNELS, Call, Kernel, block_wise
 
 from .views import View, views
 
@@ -287,5 +287,5 @@ def test_packed_texts_look_across_as_each_alone() -> None:
 
 def test_boundaries_are_where_documents_and_rows_begin() -> None:
     documents = torch.tensor([[1, 1, 2, 0], [0, 1, 1, 1]])
-    assert boundaries(documents).tolist() == [0, 2, 3, 4, 5, 8]
-    assert boundaries(documents).dtype == torch.int32
+    assert Mask(documents).boundaries.tolist() == [0, 2, 3, 4, 5, 8]
+    assert Mask(documents).boundaries.dtype == torch.int32
