@@ -20,9 +20,10 @@ from zoo.modules import DecoderModule, EncoderDecoderModule, EncoderModule
 from zoo.modules.base import ZooModule
 from zoo.training.blocks import blocks
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*torch.jit.script_method.*:DeprecationWarning"
-)  # the compiler's
+pytestmark = [  # the compiler's own
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+]
 DROPOUT = {
     "Bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
     "GPT2": ("embedding_dropout", "attention_dropout", "residual_dropout"),
@@ -210,6 +211,9 @@ def fitted(folder: Path, max_steps: int, ckpt_path: Path | None = None, **switch
 
 @pytest.mark.filterwarnings("ignore:.*srun:")
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+@pytest.mark.filterwarnings(
+    "ignore:You're resuming from a checkpoint that ended before"
+)  # all rows are alike
 def test_checkpoints_know_nothing_of_how_a_model_was_computed(tmp_path: Path) -> None:
     trainer = fitted(tmp_path, 2, activation_checkpointing="block")
     trainer.save_checkpoint(tmp_path / "last.ckpt")
