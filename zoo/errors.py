@@ -58,6 +58,10 @@ class CheckpointError(ZooError, ValueError):
     """A checkpoint that does not fit what is built, or cannot be read."""
 
 
+class TrainingError(ZooError, ArithmeticError):
+    """A run that cannot go on, with the batch that it ended at."""
+
+
 class GenerationError(ZooError, ValueError):
     """A prompt or a choice of decoding that cannot be followed."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 
+from zoo.callbacks.bad_numbers import BadNumbers
 from zoo.callbacks.checkpoint import Checkpoint
 from zoo.callbacks.grad_norm import GradNorm
 from zoo.callbacks.predictions import Predictions
@@ -29,6 +30,7 @@ def trainer_defaults(run_name: str) -> dict[str, Any]:
             Checkpoint(),
             Throughput(),
             GradNorm(),
+            BadNumbers(),
             Predictions(),
         ],
     }

@@ -28,9 +28,6 @@ RUN = Path("runs", "recipe", "version_0")
 CKPT = RUN / "checkpoints" / "last.ckpt"
 FIT = ("fit", "--config", "recipe.yaml")
 
-# Lightning says that the order of batches begins anew; here no test is about it.
-MID_EPOCH = pytest.mark.filterwarnings("ignore:.*You're resuming from a checkpoint that ended before")
-
 
 @pytest.fixture
 def trained(command: Command, workplace: Path) -> Path:
@@ -183,7 +180,6 @@ def test_predict_writes_a_line_for_each_held_out_document(command: Command, work
 # Going on from a checkpoint
 
 
-@MID_EPOCH
 def test_a_resumed_run_goes_on_from_its_step(command: Command, trained: Path) -> None:
     assert command(*FIT, "--ckpt_path", str(trained), "--trainer.max_steps", "5").code == 0
     assert steps(checkpoint_of(1)) == 5
@@ -192,7 +188,6 @@ def test_a_resumed_run_goes_on_from_its_step(command: Command, trained: Path) ->
     assert after["optimizer_states"][0]["state"][0]["step"] == 5  # not begun anew
 
 
-@MID_EPOCH
 def test_the_recipe_and_flags_win_over_a_checkpoints_hyperparameters(command: Command, trained: Path) -> None:
     flags = ("--model.backbone.attention_dropout", "0.25", "--model.optimizer.lr", "0.5")
     resumed = ("--ckpt_path", str(trained), "--trainer.max_steps", "3")
@@ -200,6 +195,43 @@ def test_the_recipe_and_flags_win_over_a_checkpoints_hyperparameters(command: Co
     saved = torch.load(checkpoint_of(1), weights_only=True)["hyper_parameters"]
     assert saved["backbone"]["init_args"]["attention_dropout"] == 0.25
     assert saved["optimizer"]["init_args"]["lr"] == 0.5
+
+
+def test_last_is_the_newest_runs_checkpoint(command: Command, trained: Path) -> None:
+    for version, end in ((1, 4), (2, 6)):
+        outcome = command(*FIT, "--ckpt_path", "last", "--trainer.max_steps", str(end))
+        assert (outcome.code, outcome.err) == (0, "")
+        assert f"goes on from {checkpoint_of(version - 1)}" in outcome.out
+        saved = torch.load(checkpoint_of(version), weights_only=True)
+        assert saved["optimizer_states"][0]["state"][0]["step"] == end
+    assert command("validate", "--config", "recipe.yaml", "--ckpt_path", "last").code == 0
+
+
+def test_last_of_no_run_is_refused(command: Command, workplace: Path) -> None:
+    outcome = command(*FIT, "--ckpt_path", "last")
+    assert outcome.err == (
+        "zoo: no run of this recipe has left a checkpoint under runs/recipe\n  at    ckpt_path\n"
+        "  in    the command line: --ckpt_path\n  start it without --ckpt_path last\n"
+    )
+    assert outcome.code == 2
+    assert not Path("runs").exists()
+
+
+def test_last_that_is_broken_is_named_and_the_one_before_it_offered(command: Command, trained: Path) -> None:
+    assert (
+        command(
+            *FIT, "--ckpt_path", "last", "--trainer.max_steps", "4", "--trainer.val_check_interval=1"
+        ).code
+        == 0
+    )
+    broken = checkpoint_of(1)
+    broken.write_bytes(broken.read_bytes()[:-100])
+    outcome = command(*FIT, "--ckpt_path", "last", "--trainer.max_steps", "5")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"zoo: {broken} is no checkpoint, or is cut off")
+    previous = broken.with_name("last.previous.ckpt")
+    assert outcome.err.endswith(f"  the one before it: --ckpt_path {previous}\n")
+    assert command(*FIT, "--ckpt_path", str(previous), "--trainer.max_steps", "5").code == 0
 
 
 def test_lightning_still_lays_a_checkpoint_over_recipe_and_flags(command: Command, trained: Path) -> None:
