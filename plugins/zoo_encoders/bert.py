@@ -174,6 +174,7 @@ class BertEncoder(nn.Module):
         """
         kinds_BT = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         x_BTD = self.embedding(input_ids) + self.token_types(kinds_BT)
+        # From the first real token; the reference counts padding that stands on the left.
         x_BTD = x_BTD + self.positions(mask.positions(input_ids))
         hidden_BTD: Tensor = self.dropout(self.norm(x_BTD))
         for block in self.blocks:

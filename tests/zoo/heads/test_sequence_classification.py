@@ -109,8 +109,6 @@ def test_every_shape_classifies_and_padding_changes_nothing(build: Build, family
 @pytest.mark.parametrize("family", MODULES)
 def test_padding_on_the_left_changes_nothing(build: Build, family: str) -> None:
     module = build(family, HEAD)
-    if family in ("Bert", "Transformer"):
-        pytest.skip("places are counted from the row's start, as in the paper")
     ids, real = torch.randint(5, 90, (1, 6)), torch.ones(1, 6, dtype=torch.long)
     padded = F.pad(ids, (3, 0)), F.pad(real, (3, 0))
     assert_close(module(*padded).logits, module(ids, real).logits, rtol=1e-4, atol=1e-5)
