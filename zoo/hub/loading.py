@@ -12,7 +12,7 @@ import torch
 from zoo import registry
 from zoo.errors import CheckpointError
 from zoo.hub import config as hub_config
-from zoo.hub import files, weights
+from zoo.hub import files, sharded, weights
 from zoo.specs import HeadSpec, HubModel
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def load(
         UnknownNameError: No plugin registers the model's family.
     """
     path = Path(model)
-    if path.is_file():
+    if path.is_file() or sharded.is_sharded(path):
         if head is not None:
             raise CheckpointError(
                 f"{path} is a run's checkpoint, which has its own head, so it takes no `head`"
@@ -84,12 +84,14 @@ def read_checkpoint(path: Path, *, mmap: bool = True) -> dict[str, Any]:
     """A run's checkpoint.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a run whose processes each wrote their part.
         mmap: Leaves its tensors in the file; otherwise they are read, and checked.
 
     Raises:
         CheckpointError: It is cut off, holds more than tensors and plain data, or is not the zoo's.
     """
+    if sharded.is_sharded(path):
+        return _of_the_zoo(sharded.read(path), path)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}")
     if not zipfile.is_zipfile(path):
@@ -106,6 +108,10 @@ def read_checkpoint(path: Path, *, mmap: bool = True) -> dict[str, Any]:
         raise
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise CheckpointError(f"{path} is no checkpoint, or is cut off: {error}") from error
+    return _of_the_zoo(checkpoint, path)
+
+
+def _of_the_zoo(checkpoint: Any, path: Path) -> dict[str, Any]:
     if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get("zoo"), dict)):
         raise CheckpointError(f"{path} is a checkpoint, but none that the zoo wrote")
     return checkpoint
@@ -119,13 +125,20 @@ def _first_broken(path: Path) -> str | None:
 def _load_checkpoint(path: Path) -> "ZooModule":
     from zoo.modules.base import ZooModule  # which imports this package
 
-    named = str(read_checkpoint(path)["zoo"].get("module"))
+    checkpoint = read_checkpoint(path)
+    named = str(checkpoint["zoo"].get("module"))
     module, _, name = named.rpartition(".")
     registered = module in registry.GROUPS
     found = registry.attribute(module, name) if registered else getattr(sys.modules.get(module), name, None)
     if not (isinstance(found, type) and issubclass(found, ZooModule)):
         raise CheckpointError(f"{path} was made by `{named}`, which no plugin registers")
     try:
+        if sharded.is_sharded(path):
+            loaded = found(**checkpoint[found.CHECKPOINT_HYPER_PARAMS_KEY])
+            loaded.on_load_checkpoint(checkpoint)
+            loaded.build()
+            sharded.fill(loaded, path)
+            return loaded
         return found.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except RuntimeError as error:  # torch's, of names and shapes
         reason = textwrap.shorten(str(error), 400)

@@ -11,6 +11,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from zoo.errors import CheckpointError
 from zoo.hub.loading import read_checkpoint
+from zoo.hub.sharded import is_sharded
 
 LAST = "last.ckpt"
 """The file that a run keeps up to date."""
@@ -58,9 +59,17 @@ class AtomicCheckpointIO(CheckpointIO):
         """Reads a checkpoint.
 
         Raises:
-            CheckpointError: It is not there, is cut off, or holds more than tensors and plain values.
+            CheckpointError: It is not there, is cut off, holds more than tensors and plain values, or is a
+                folder of parts.
         """
         path = Path(path)
+        if is_sharded(path):
+            raise CheckpointError(
+                f"{path} was written by processes that shared a model, each its part, "
+                "and this run's strategy reads one file",
+                hint="--trainer.strategy zoo.training.strategies.ShardedStrategy reads it, "
+                "on any number of processes",
+            )
         try:
             return read_checkpoint(path, mmap=False)
         except CheckpointError as error:

@@ -44,7 +44,7 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
         groups.append({"params": [parameter for parameter in group if parameter.ndim > 1]})
         small = [parameter for parameter in group if parameter.ndim <= 1]
         groups.append({"params": small, "weight_decay": 0.0})
-    return groups
+    return [group for group in groups if group["params"]]
 
 
 def groups_for(factory: OptimizerFactory, module: nn.Module) -> list[dict[str, Any]]:
