@@ -42,7 +42,10 @@ class Scenario:
     """What is trained, how, and where it is killed."""
 
     kill: list[Any] = field(default_factory=lambda: ["step", 3])
-    """`step`, `batch`, `validation`, `saving` or `epoch`, and which one, from 1; then perhaps another."""
+    """`step`, `batch`, `validation`, `saving` or `epoch`, and which one, from 1; then perhaps another.
+
+    `asked at step` and so on sends SIGTERM, so that the run saves and ends by itself.
+    """
     workers: int = 0
     precision: str = "32-true"
     processes: int = 1
@@ -85,15 +88,16 @@ class Data(ZooData):
 
 
 class Kill(Callback):
-    """Ends the process as a scheduler without mercy does."""
+    """Ends the process as a scheduler does that has no mercy, or asks it to end."""
 
     def __init__(self, kind: str, number: int) -> None:
-        self.kind, self.number, self.count = kind, number, 0
+        self.kind, self.number, self.count = kind.removeprefix("asked at "), number, 0
+        self.signal = signal.SIGTERM if kind.startswith("asked") else signal.SIGKILL
 
     def _count(self, kind: str) -> None:
         self.count += kind == self.kind
         if self.count == self.number and kind == self.kind:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal)
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._count("batch")
@@ -263,7 +267,7 @@ def differences(scenario: Scenario) -> list[str]:
         kills = list(zip(scenario.kill[::2], scenario.kill[1::2], strict=True))
         for number, kill in enumerate(kills):
             codes = start(scenario.processes, scenario, killed, list(kill), scenario.processes, number > 0)
-            if -signal.SIGKILL not in codes:
+            if not {-signal.SIGKILL, 143} & set(codes):
                 found.append(f"it was not killed by {kill}: {codes}")
         if any(start(scenario.processes, scenario, killed, [], scenario.processes, True)):
             return ["the resumed run fails"]
@@ -276,5 +280,42 @@ def differences(scenario: Scenario) -> list[str]:
         return found
 
 
+def unlike(scenario: Scenario) -> list[str]:
+    """What is wrong with the data of a run that goes on, within its epoch, on another number of processes."""
+    assert scenario.resumed_processes is not None
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        lives = []
+        for number, processes in enumerate((scenario.processes, scenario.resumed_processes)):
+            kill = [] if number else scenario.kill
+            codes = start(processes, scenario, folder, kill, processes, number > 0)
+            if number and any(codes):
+                return ["the resumed run fails"]
+            found = [file.read_text().splitlines() for file in folder.glob("notes-*")]
+            lives.append([json.loads(line) for lines in found for line in lines])
+            for file in folder.glob("notes-*"):
+                file.unlink()
+
+    def rows(life: list[Any], epoch: int) -> list[int]:
+        return [row for note in life if note[:2] == ["step", epoch] for row in note[6][2]]
+
+    first, second = rows(lives[0], 0) + rows(lives[1], 0), rows(lives[1], 1)
+    at_once = 4 * scenario.resumed_processes
+    ends = [note[:2] for note in lives[1] if note[0] != "step"]
+    expected = [[what, epoch] for epoch in (0, 1) for what in ("validation", "epoch")]
+    checks = {
+        "rows are repeated": len(set(first)) == len(first),
+        "rows are dropped": len(Rows()) - len(first) < at_once,
+        "the next epoch is not whole": len(set(second)) == len(second) == len(Rows()) // at_once * at_once,
+        "an epoch does not end as it should": sorted(ends) == sorted(expected * scenario.resumed_processes),
+    }
+    return [told for told, is_right in checks.items() if not is_right]
+
+
+def verdict(scenario: Scenario) -> list[str]:
+    """What is wrong, if anything."""
+    return differences(scenario) if scenario.resumed_processes is None else unlike(scenario)
+
+
 if __name__ == "__main__":
-    print(json.dumps([differences(Scenario(**settings)) for settings in json.load(sys.stdin)]))
+    print(json.dumps([verdict(Scenario(**settings)) for settings in json.load(sys.stdin)]))

@@ -113,8 +113,18 @@ def test_the_twenty_cover_every_pair_of_choices() -> None:
         {"kill": ["batch", 7], "limit": 0.5, "validates": False},
         {"kill": ["batch", 20], "is_mixture": True},
         {"kill": ["batch", 9], "is_mixture": True, "limit": 0.3, "workers": 2},
+        {"kill": ["asked at validation", 4], "save_every": None},
+        {"kill": ["asked at step", 5], "save_every": None, "val_check_interval": 0.4, "max_steps": 20},
+        {"kill": ["asked at batch", 7], "save_every": None, "accumulate": 3, "processes": 2},
     ],
     ids=str,
 )
 def test_kills_where_lightning_alone_loses_something_change_nothing(scenario: dict[str, Any]) -> None:
+    assert differences(scenario) == [[]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after", "batch"), [(2, 1, 4), (1, 2, 6), (1, 2, 7)])
+def test_on_more_or_fewer_processes_each_row_is_trained_on_once(before: int, after: int, batch: int) -> None:
+    scenario = {"kill": ["batch", batch], "processes": before, "resumed_processes": after}
     assert differences(scenario) == [[]]
