@@ -101,6 +101,12 @@ def _sinusoids(length: int, width: int, device: torch.device) -> Tensor:
         return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
 
 
+def forget_tables() -> None:
+    """Frees the tables, which are then computed anew where they are used."""
+    _frequencies.cache_clear()
+    _sinusoids.cache_clear()
+
+
 class RotaryPositions(nn.Module):
     """Positions as rotations of pairs of channels.
 

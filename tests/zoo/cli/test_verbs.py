@@ -74,6 +74,31 @@ def test_check_needs_neither_weights_nor_data(command: Command, workplace: Path)
     assert outcome.code == 0
 
 
+def test_check_counts_what_each_of_several_devices_holds(command: Command, workplace: Path) -> None:
+    for flags in (("--devices", "4"), ("--devices=4",)):
+        outcome = command("check", "recipe.yaml", *flags)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "Each of 4 devices, 1 row of 48 tokens." in outcome.out
+        rows = [line.split() for line in outcome.out.replace("│", " ").splitlines()]
+        parameters = 2 * 300 * 16 + 4 * 16 * 16 + 3 * 16 * 32 + 3 * 16
+        assert ["weights", f"{parameters * 4 / 4 / 1024:.4g}", "KiB"] in rows
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", ""])
+def test_a_number_of_devices_that_is_none_is_refused(command: Command, workplace: Path, value: str) -> None:
+    outcome = command("check", "recipe.yaml", "--devices", value)
+    assert outcome.code == 2
+    assert outcome.err == f"zoo: `--devices` must be a number of at least 1, got `{value}`\n"
+
+
+def test_devices_that_tensor_parallelism_does_not_divide_are_refused(
+    command: Command, workplace: Path
+) -> None:
+    outcome = command("check", "recipe.yaml", "--devices", "3", "--config", "presets/tp-bf16")
+    assert outcome.code == 2
+    assert outcome.err.startswith("zoo: `tensor_parallel_size` must divide the 3 devices, got 2\n")
+
+
 # list
 
 

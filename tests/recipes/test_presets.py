@@ -1,0 +1,27 @@
+"""Each preset trains, where there are the GPUs that it is for."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zoo import registry
+
+GPUS = {"one-gpu-bf16": 1, "one-gpu-fp16": 1, "ddp-bf16": 2, "fsdp-bf16": 2, "tp-bf16": 2, "fsdp-tp-bf16": 4}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", GPUS)
+def test_a_preset_trains_a_tiny_model(name: str, zoo: Callable[..., Any], workplace: Path) -> None:
+    if torch.cuda.device_count() < GPUS[name]:
+        pytest.skip(f"{GPUS[name]} GPUs are needed")
+    done = zoo("fit", "--config", "recipe.yaml", "--config", f"presets/{name}", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert list(workplace.rglob("last.ckpt"))
+
+
+def test_every_preset_for_a_gpu_is_tried_on_one() -> None:
+    known = {name.removeprefix("presets/") for name in registry.recipes() if name.startswith("presets/")}
+    assert GPUS.keys() | {"cpu", "multi-node"} == known
