@@ -14,7 +14,7 @@ class GradNorm(Callback):
         every_n_steps: Optimizer steps between figures.
     """
 
-    def __init__(self, every_n_steps: int = 10) -> None:
+    def __init__(self, every_n_steps: int = 20) -> None:
         self.every_n_steps = every_n_steps
 
     def on_before_optimizer_step(

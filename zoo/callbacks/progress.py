@@ -1,5 +1,6 @@
 """The bar of a run: what it costs and how fast it goes."""
 
+import time
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,9 @@ from zoo.callbacks.throughput import WORTH_A_LOOK
 
 BAR_WIDTH = 8
 """Characters; figures say more, and a line should hold them."""
+
+DRAWN_SECONDS = 0.25
+"""Between two looks at training; nobody reads faster."""
 
 _SHORT = {"tokens_per_second": "tokens/s", "data_wait": "waits", "memory_gib": "GiB", "mfu": "MFU"}
 _FORMS = {"tokens_per_second": ",.0f", "data_wait": ".0%", "memory_gib": ".1f", "mfu": ".0%"}
@@ -36,12 +40,13 @@ class Progress(RichProgressBar):
     """Lightning's bar under one line about the run, with short names, gone before anything else is printed.
 
     Args:
-        refresh_rate: Batches between looks.
+        refresh_rate: Batches between looks; in training, `DRAWN_SECONDS` at least are between them.
     """
 
-    def __init__(self, refresh_rate: int = 5) -> None:
+    def __init__(self, refresh_rate: int = 1) -> None:
         theme = RichProgressBarTheme(metrics="", metrics_text_delimiter=" ", metrics_format=".4g")
         super().__init__(refresh_rate=refresh_rate, theme=theme)
+        self._drawn = -DRAWN_SECONDS
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Says what is trained, how, and where it writes."""
@@ -53,6 +58,16 @@ class Progress(RichProgressBar):
                 f"writes to {trainer.log_dir or trainer.default_root_dir}"
             )
         super().on_train_start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draws where it is time to: Lightning asks for every figure, and draws, after each batch."""
+        now, num_done = time.monotonic(), batch_idx + 1
+        is_time = now - self._drawn >= DRAWN_SECONDS and num_done % max(self.refresh_rate, 1) == 0
+        if is_time or num_done == trainer.num_training_batches:
+            self._drawn = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leaves the last figures on the screen and stops drawing."""

@@ -30,7 +30,7 @@ class Throughput(Callback):
         every_n_steps: Batches between figures.
     """
 
-    def __init__(self, every_n_steps: int = 10) -> None:
+    def __init__(self, every_n_steps: int = 20) -> None:
         self.every_n_steps = every_n_steps
         self._flops: flops.StepFlops | None = None
         self._peak: float | None = None

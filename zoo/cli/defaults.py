@@ -22,7 +22,7 @@ def trainer_defaults(run_name: str) -> dict[str, Any]:
             "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
             "init_args": {"save_dir": "runs", "name": run_name},
         },
-        "log_every_n_steps": 10,
+        "log_every_n_steps": 20,
         "enable_model_summary": False,
         "callbacks": [
             Progress(),

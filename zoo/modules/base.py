@@ -26,6 +26,7 @@ from zoo.training import blocks, clipping, optimization, sharding
 from zoo.training.blocks import Checkpointing
 from zoo.training.normalization import LabelMean
 from zoo.training.optimization import OptimizerFactory
+from zoo.training.pace import Pace
 from zoo.training.resuming import ExactResume
 
 Plain = Mapping[str, Any]
@@ -132,6 +133,7 @@ class ZooModule(L.LightningModule):
         self._spec: BackboneSpec | None = None
         self._evaluation: dict[str, Metrics] = {}
         self._label_mean = LabelMean()
+        self._pace = Pace()
         if isinstance(self.source, HubModel):
             self.save_hyperparameters({**self._choices(), "backbone": self.source.name})
         else:
@@ -359,8 +361,10 @@ class ZooModule(L.LightningModule):
         name = self.head_name(batch.get("head"))
         loss = self.head(name).loss(self.hidden_states(batch), batch)
         mean = loss.mean
-        size = len(batch["input_ids"])
-        self.log(f"train/{self._prefix(name)}loss", mean.detach(), prog_bar=True, batch_size=size)
+        figure = f"train/{self._prefix(name)}loss"
+        if self._pace.is_due(figure, self.trainer.global_step + 1, self.trainer.log_every_n_steps):  # type: ignore[attr-defined]
+            size = len(batch["input_ids"])
+            self.log(figure, mean.detach(), prog_bar=True, batch_size=size)
         # Labels of several tasks are not of one kind: their batches count alike.
         return self._label_mean.loss(loss if len(self.head_specs) == 1 else Loss(mean, 1), self.trainer)
 
