@@ -22,6 +22,21 @@ def test_a_preset_trains_a_tiny_model(name: str, zoo: Callable[..., Any], workpl
     assert list(workplace.rglob("last.ckpt"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp-bf16", "fsdp-bf16", "tp-bf16", "fsdp-tp-bf16"])
+def test_a_preset_trains_on_two_processes_without_a_gpu(
+    name: str, zoo: Callable[..., Any], workplace: Path
+) -> None:
+    flags = ("--config", "recipe.yaml", "--config", f"presets/{name}", "--trainer.devices", "2")
+    samples = ("--trainer.callbacks+=zoo.callbacks.Samples", "--trainer.callbacks.prompts=[the]")
+    done = zoo("fit", *flags, "--trainer.accelerator", "cpu", *samples, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    (checkpoint,) = workplace.rglob("last.ckpt")
+    exported = zoo("export", str(checkpoint), "exported", cwd=workplace)
+    assert exported.returncode == 0, exported.stderr
+    assert (workplace / "exported" / "model.safetensors").is_file()
+
+
 def test_every_preset_for_a_gpu_is_tried_on_one() -> None:
     known = {name.removeprefix("presets/") for name in registry.recipes() if name.startswith("presets/")}
     assert GPUS.keys() | {"cpu", "multi-node"} == known

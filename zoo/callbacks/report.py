@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
@@ -66,10 +65,11 @@ class Report(Callback):
             pl_module.require_room([self.prompt], self.max_new_tokens)
         self._started = time.monotonic()
 
-    @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the report."""
-        console = Console()
+        if not (trainer.is_global_zero or pl_module.device_mesh):  # those that share a model write together
+            return
+        console = Console(quiet=not trainer.is_global_zero)
         minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         console.print(

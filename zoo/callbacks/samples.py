@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from zoo.errors import SpecError
 from zoo.modules.generating import GeneratingModule
@@ -45,10 +44,11 @@ class Samples(Callback):
         if isinstance(pl_module, GeneratingModule):
             pl_module.require_room(self.prompts, self.max_new_tokens)
 
-    @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Generates and logs."""
         if trainer.sanity_checking or not isinstance(pl_module, GeneratingModule):
+            return
+        if not (trainer.is_global_zero or pl_module.device_mesh):  # those that share a model write together
             return
         texts = pl_module.generate(
             self.prompts, max_new_tokens=self.max_new_tokens, temperature=self.temperature, seed=0

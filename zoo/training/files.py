@@ -67,8 +67,7 @@ class AtomicCheckpointIO(CheckpointIO):
             raise CheckpointError(
                 f"{path} was written by processes that shared a model, each its part, "
                 "and this run's strategy reads one file",
-                hint="--trainer.strategy zoo.training.strategies.ShardedStrategy reads it, "
-                "on any number of processes",
+                hint="go on with the strategy that wrote it, on any number of processes",
             )
         try:
             return read_checkpoint(path, mmap=False)

@@ -96,7 +96,11 @@ def shard(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None) -> Non
         dtype: In which parameters are gathered, and used; by default their own. Gradients are summed in
             float32 wherever they are gathered in something narrower.
     """
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None)
+    policy = MixedPrecisionPolicy(
+        param_dtype=dtype,
+        reduce_dtype=torch.float32 if dtype else None,
+        cast_forward_inputs=False,  # it would copy masks, which keep what was made of them
+    )
     for part in (*blocks(module), module):
         fully_shard(part, mesh=mesh, mp_policy=policy)
     for name in ENTRIES:
