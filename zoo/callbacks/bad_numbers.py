@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from zoo.callbacks.checkpoint import Checkpoint
 from zoo.errors import TrainingError
+from zoo.training.clipping import total_norm
 
 
 class BadNumbers(Callback):
@@ -42,10 +43,9 @@ class BadNumbers(Callback):
             TrainingError: They are not finite, and no more steps may be left out.
         """
         losses, batches, self._losses, self._batches = self._losses, self._batches, [], []
-        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
-        if trainer.precision == "16-mixed":  # its scaler looks for gradients that are too large itself
-            gradients = []
-        norm = torch.nn.utils.get_total_norm(gradients)
+        # The scaler of float16 looks for gradients that are too large itself.
+        watched = [] if trainer.precision == "16-mixed" else pl_module.parameters()
+        norm = total_norm(watched)
         is_good = bool(torch.stack([*losses, norm.to(losses[0])]).isfinite().all())
         if trainer.strategy.reduce_boolean_decision(is_good):
             return
