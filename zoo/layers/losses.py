@@ -52,12 +52,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     hidden_ND[start : start + rows].to(dtype),
                     labels_N[start : start + rows, None],
                 )
-                logs = F.log_softmax(F.linear(hidden, weight, bias).to(wide), -1)
-                total -= logs.gather(-1, labels).sum()
+                logits = F.linear(hidden, weight, bias).to(wide)
+                probabilities = F.softmax(logits, -1)
+                # The largest is exp(0) over the sum of all: the sum's logarithm takes no more exponentials.
+                log_sums = logits.amax(-1, keepdim=True) - probabilities.amax(-1, keepdim=True).log()
+                total += (log_sums - logits.gather(-1, labels)).sum()
                 if not (needs_hidden or needs_weight or needs_bias):
                     continue
                 # The gradient of the logits: the probabilities, less one at the label.
-                slope = logs.exp_().scatter_add_(-1, labels, -torch.ones_like(labels, dtype=wide))
+                slope = probabilities.scatter_add_(-1, labels, -torch.ones_like(labels, dtype=wide))
                 if grad_bias is not None:
                     grad_bias += slope.sum(0)
                 slope = slope.to(dtype)
