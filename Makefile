@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+# One process a core; threads of several would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo demo-all test test-all lint parity bench clean
 
@@ -19,10 +21,10 @@ demo-all: demo  ## also an encoder and an encoder-decoder
 	$(BIN)/zoo fit --config quickstart/encoder-decoder
 
 test: lint  ## what every change must pass
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(PYTEST) -m 'not slow and not gpu'
 
-test-all: lint  ## also kills, matrices, fresh clones
-	$(BIN)/python -m pytest -m 'not gpu'
+test-all: test  ## also kills, matrices, fresh clones, versions
+	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 lint: $(READY)
 	$(BIN)/ruff check .
