@@ -74,7 +74,7 @@ class Report(Callback):
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         console.print(
             f"\nTrained a model of [bold]{parameters / 1e6:.1f} million[/] parameters "
-            f"for {trainer.global_step} steps in {minutes} min {seconds} s."
+            f"for {_steps(trainer)} in {minutes} min {seconds} s."
         )
         if not isinstance(pl_module, ZooModule):
             return
@@ -133,6 +133,14 @@ class Report(Callback):
             yield f"predict --config {shlex.quote(str(recipe))} --ckpt_path {checkpoint}"
         several = f" --head {list(module.heads)[-1]}" if len(module.heads) > 1 else ""
         yield f"export {checkpoint} my-model{several}"
+
+
+def _steps(trainer: L.Trainer) -> str:
+    """How many were taken, and of how many, where the run ended early."""
+    taken, meant = trainer.global_step, trainer.estimated_stepping_batches
+    if taken < meant < float("inf"):
+        return f"{taken} of {meant} steps"
+    return f"{taken} steps"
 
 
 def _parts(trainer: L.Trainer) -> list[ZooData]:

@@ -188,5 +188,23 @@ def test_a_model_whose_validation_says_nothing_is_compared_to_nothing(
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     shown = capsys.readouterr().out
-    assert "Trained a model of" in shown
+    assert re.search(r"Trained a model of 0\.0 million parameters for 1 steps in", shown)
     assert "this model" not in shown
+
+
+def test_a_run_that_ended_early_says_of_how_many_steps(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class End(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+            trainer.should_stop = True
+
+    module = zoo.modules.DecoderModule(backbone=tiny(zoo.decoders.Llama, vocab_size=300))
+    data = zoo.data.Text(str(rows), vocab_size=300, sequence_length=16, batch_size=4)
+    trainer = L.Trainer(
+        accelerator="cpu", default_root_dir=tmp_path, max_steps=5, limit_val_batches=0, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[Report(), End()],
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    assert "for 1 of 5 steps in" in capsys.readouterr().out
