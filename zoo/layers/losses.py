@@ -12,6 +12,14 @@ IGNORED = -100
 CHUNK_LOGITS = 2**20
 """Logits that are in memory at once; on a CPU, few enough for its cache."""
 
+CHUNK_TOKENS = 256
+"""Tokens that are taken at once at least: each time the whole gradient of the weight is gone through."""
+
+
+def chunk_tokens(vocab_size: int) -> int:
+    """How many tokens' logits are in memory at once."""
+    return max(CHUNK_TOKENS, CHUNK_LOGITS // vocab_size)
+
 
 def linear_cross_entropy(
     hidden_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, bias_V: Tensor | None
@@ -45,7 +53,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias_V, dtype=wide) if needs_bias and bias_V is not None else None
         total = torch.zeros((), dtype=wide, device=hidden_ND.device)
         weight, bias = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
-        rows = max(1, CHUNK_LOGITS // weight_VD.shape[0])
+        rows = chunk_tokens(len(weight_VD))
         with torch.autocast(device, enabled=False):
             for start in range(0, len(hidden_ND), rows):
                 hidden, labels = (

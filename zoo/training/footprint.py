@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # on the meta device a
 from torch.autograd.graph import saved_tensors_hooks
 
 from zoo.layers import Mask
-from zoo.layers.losses import CHUNK_LOGITS
+from zoo.layers.losses import chunk_tokens
 from zoo.layers.positions import forget_tables
 from zoo.specs import BackboneSpec
 from zoo.training.blocks import blocks
@@ -95,7 +95,8 @@ def _footprint(backbone: nn.Module, spec: BackboneSpec, head: nn.Module, plan: P
     repeated = [_numel(block) for block in blocks(backbone)]
     projection = max((part.numel() for part in head.parameters()), default=0)
     total = own + (0 if getattr(head, "tied", {}) else _numel(head))
-    logits = min(CHUNK_LOGITS, plan.rows * plan.tokens * projection // spec.hidden_size)
+    classes = max(1, projection // spec.hidden_size)
+    logits = min(chunk_tokens(classes), plan.rows * plan.tokens) * classes
     size, narrow = plan.shards, plan.dtype.itemsize
     gathered = 2 * max(repeated, default=0) + total - sum(repeated)
     share = (size - 1) / size

@@ -30,6 +30,10 @@ def gradients(loss: Tensor, *tensors: Tensor | None) -> list[Tensor]:
     return list(torch.autograd.grad(loss, [tensor for tensor in tensors if tensor is not None]))
 
 
+def take_at_once(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "chunk_tokens", lambda vocab_size: tokens)
+
+
 class Shapes(TorchDispatchMode):
     """Notes what each operation makes."""
 
@@ -61,7 +65,7 @@ def test_gradients_are_those_of_finite_differences(bias: bool) -> None:
 def test_value_and_every_gradient_equal_cross_entropy_of_whole_logits(
     rows_of_chunk: int, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "CHUNK_LOGITS", rows_of_chunk * VOCAB)
+    take_at_once(rows_of_chunk, monkeypatch)
     hidden, weight, labels, offset = inputs(torch.float32, bias=bias)
     loss, expected = (f(hidden, weight, labels, offset) for f in (linear_cross_entropy, whole))
     assert_close(loss, expected, rtol=1e-6, atol=1e-6)
@@ -70,14 +74,18 @@ def test_value_and_every_gradient_equal_cross_entropy_of_whole_logits(
         assert_close(mine, reference, rtol=1e-5, atol=1e-5)
 
 
-def test_a_vocabulary_beyond_the_chunk_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "CHUNK_LOGITS", 1)
+def test_the_larger_the_vocabulary_the_fewer_tokens_are_taken_at_once_but_never_less_than_pays() -> None:
+    assert [losses.chunk_tokens(size) for size in (2**10, 2**12, 2**15, 2**17)] == [1024, 256, 256, 256]
+
+
+def test_tokens_may_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    take_at_once(1, monkeypatch)
     given = inputs(torch.float64)
     assert_close(linear_cross_entropy(*given), whole(*given))
 
 
 def test_logits_are_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "CHUNK_LOGITS", 4 * VOCAB)
+    take_at_once(4, monkeypatch)
     given = inputs(torch.float32)
     with Shapes() as shapes:
         linear_cross_entropy(*given).backward()
@@ -85,7 +93,7 @@ def test_logits_are_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_gradients_the_loss_is_the_logits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "CHUNK_LOGITS", 7 * VOCAB)
+    take_at_once(7, monkeypatch)
     given = inputs(torch.float32)
     for silent in (torch.no_grad(), torch.inference_mode()):
         with silent, Shapes() as shapes:
@@ -104,7 +112,7 @@ def test_a_frozen_weight_gets_no_gradient() -> None:
 
 
 def test_under_bf16_autocast_the_loss_is_summed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "CHUNK_LOGITS", 64 * 100)
+    take_at_once(64, monkeypatch)
     hidden = torch.randn(4096, 32, requires_grad=True)
     weight = (torch.randn(100, 32) * 0.1).requires_grad_()
     labels = torch.randint(100, (4096,))
