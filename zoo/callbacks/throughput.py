@@ -13,6 +13,7 @@ from zoo.heads.base import Batch
 from zoo.layers import IGNORED
 from zoo.modules.base import ZooModule
 from zoo.training import flops
+from zoo.training.sharding import place_among
 
 WORTH_A_LOOK = 0.05
 """Share of the time in which no batch was there, from which the bar tells it."""
@@ -80,7 +81,8 @@ class Throughput(Callback):
             self._operations = self._operations + self._flops(batch, (batch["labels"] != IGNORED).sum())
 
     def _log(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        rate = trainer.world_size / self._seconds
+        _, num_readers = place_among(trainer)
+        rate = num_readers / self._seconds
         module.log("tokens_per_second", float(self._real) * rate, prog_bar=True)
         module.log("tokens_per_second_with_padding", self._padded * rate)
         module.log("data_wait", self._waited / self._seconds, prog_bar=True)

@@ -10,7 +10,7 @@ Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by
 
   zoo fit --config RECIPE [--key value …]   train; RECIPE is a file or a packaged name
   zoo validate, test, predict --config RECIPE --ckpt_path CKPT
-  zoo check RECIPE [--key value …]          keys, types, fit, sizes; nothing is trained
+  zoo check RECIPE [--devices N]            keys, types, fit, sizes; nothing is trained
   zoo generate MODEL PROMPT                 continue a text; MODEL is a Hub id, a folder or a .ckpt
   zoo export CKPT DIR                       a run's checkpoint in the Hub's format
   zoo list [families, heads, modules, data, recipes, plugins] [--json]

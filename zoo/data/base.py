@@ -23,6 +23,7 @@ from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
 from zoo.modules.base import ONLY, ZooModule
 from zoo.tokenizer import Tokenizer, train
+from zoo.training.sharding import place_among
 
 TokenizerKind = Literal["bpe", "wordpiece", "unigram"]
 
@@ -190,7 +191,7 @@ class ZooData(L.LightningDataModule):
         Raises:
             DataError: There are fewer to train on than a batch takes.
         """
-        rank, world_size = self._place()
+        rank, world_size = place_among(self.trainer)
         if not is_training:
             return HeldOut(rows, self.batch_size, collate, self.seed, self.num_workers, rank, world_size)
         plan = self._plan(len(rows), lengths, row_tokens, rank, world_size)
@@ -224,12 +225,6 @@ class ZooData(L.LightningDataModule):
         if is_overfit:
             arrange = partial(_unchanged, num_rows)
         return RandomOrder(num_rows, self.batch_size, self.seed, rank, world_size, arrange)
-
-    def _place(self) -> tuple[int, int]:
-        """The process's number, and how many read rows of their own: those that share tensors share rows."""
-        strategy = getattr(self.trainer, "strategy", None)
-        places: dict[str, int] = getattr(strategy, "distributed_sampler_kwargs", None) or {}
-        return places.get("rank", 0), places.get("num_replicas", 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the batches to train on go on."""

@@ -117,6 +117,13 @@ def spread(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None) -> No
         shard(module, data, dtype)
 
 
+def place_among(trainer: Any) -> tuple[int, int]:
+    """A process's number, and how many read rows of their own: those that share tensors share rows."""
+    strategy = getattr(trainer, "strategy", None)
+    places: dict[str, int] = getattr(strategy, "distributed_sampler_kwargs", None) or {}
+    return places.get("rank", 0), places.get("num_replicas", 1)
+
+
 def gathered_in(trainer: L.Trainer) -> torch.dtype | None:
     """The dtype in which a precision has parameters gathered; None: their own."""
     return torch.bfloat16 if str(trainer.precision).startswith("bf16") else None

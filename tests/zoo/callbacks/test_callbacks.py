@@ -163,7 +163,9 @@ def test_figures_leave_out_what_happens_between_steps(monkeypatch: pytest.Monkey
     logged: dict[str, float] = {}
     module = tiny_module()
     monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
-    trainer: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    readers = {"rank": 0, "num_replicas": 2}
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), distributed_sampler_kwargs=readers)
+    trainer: Any = SimpleNamespace(world_size=4, strategy=strategy)  # two divide each model among them
     callback = Throughput(every_n_steps=3)
     batch = {"input_ids": torch.zeros(4, 16), "attention_mask": (torch.arange(16) < 12).long().expand(4, -1)}
     for index in range(3):
