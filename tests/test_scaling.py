@@ -6,12 +6,12 @@ from types import ModuleType
 
 import pytest
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "scaling.py"
+SCRIPT = Path(__file__).parents[1] / "docs" / "scaling.py"
 
 
 @pytest.fixture
-def benchmark() -> ModuleType:
-    found = importlib.util.spec_from_file_location("scaling", BENCHMARK)
+def script() -> ModuleType:
+    found = importlib.util.spec_from_file_location("scaling", SCRIPT)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
@@ -20,13 +20,13 @@ def benchmark() -> ModuleType:
 
 
 def test_a_row_of_the_table_is_what_is_counted_now(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark, "MODELS", {"Llama 8B": benchmark.MODELS["Llama 8B"]})
-    monkeypatch.setattr(benchmark, "DEVICES", (8,))
-    assert benchmark.table(benchmark.rows()) in benchmark.PAGE.read_text("utf-8")
+    monkeypatch.setattr(script, "MODELS", {"Llama 8B": script.MODELS["Llama 8B"]})
+    monkeypatch.setattr(script, "DEVICES", (8,))
+    assert script.table(script.rows()) in script.PAGE.read_text("utf-8")
 
 
 @pytest.mark.slow
-def test_the_table_is_what_is_counted_now(benchmark: ModuleType) -> None:
-    assert benchmark.page(benchmark.rows()) == benchmark.PAGE.read_text("utf-8")
+def test_the_table_is_what_is_counted_now(script: ModuleType) -> None:
+    assert script.page(script.rows()) == script.PAGE.read_text("utf-8")

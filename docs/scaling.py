@@ -10,8 +10,8 @@ import torch
 import zoo
 from zoo.training.footprint import Plan, footprint
 
-PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
-BEGIN, END = "<!-- python benchmarks/scaling.py writes from here -->\n", "<!-- to here -->\n"
+PAGE = Path(__file__).with_suffix(".md")
+BEGIN, END = "<!-- python docs/scaling.py writes from here -->\n", "<!-- to here -->\n"
 TOKENS, DEVICES = 4096, (8, 64, 512, 4096)
 GIB = 2**30
 
@@ -91,4 +91,4 @@ if __name__ == "__main__":
     counted = rows()
     PAGE.write_text(page(counted), "utf-8")
     print(table(counted), file=sys.stderr)
-    print(json.dumps({"benchmark": "scaling", "rows": len(counted)}))
+    print(json.dumps({"table": "scaling", "rows": len(counted)}))
