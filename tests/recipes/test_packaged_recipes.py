@@ -17,7 +17,8 @@ FOLDER = Path(__file__).parents[2] / "recipes" / "zoo_recipes"
 def test_every_file_of_the_recipes_folder_is_a_packaged_recipe() -> None:
     files = {path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.y*ml")}
     assert files
-    assert files == {name for name, path in RECIPES.items() if path.is_relative_to(FOLDER)}
+    folders = {name.partition("/")[0] for name in files}  # the recipes may be an installed wheel's
+    assert files == {name for name in RECIPES if name.partition("/")[0] in folders}
 
 
 @pytest.mark.parametrize("name", RECIPES)
