@@ -1,6 +1,5 @@
 """What the zoo's data share: sizes, the tokenizer, the head that their batches are for."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -9,7 +8,6 @@ from typing import Any, ClassVar, Literal, overload
 
 import lightning as L
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from zoo import registry
@@ -292,13 +290,3 @@ def trained_tokenizer(kind: TokenizerKind, texts: Sequence[str], vocab_size: int
     tokenizer = Tokenizer.from_folder(folder)
     assert tokenizer is not None, f"{folder} is a cached tokenizer without its files"
     return tokenizer
-
-
-def padded(rows: Sequence[Sequence[int]], value: int, *, on_left: bool = False, multiple: int = 8) -> Tensor:
-    """Rows of ids as one tensor (rows, tokens), its width a multiple."""
-    width = math.ceil(max(map(len, rows)) / multiple) * multiple
-    full = torch.full((len(rows), width), value)
-    for number, row in enumerate(rows):
-        place = slice(width - len(row), width) if on_left else slice(len(row))
-        full[number, place] = torch.tensor(row, dtype=torch.int64)
-    return full

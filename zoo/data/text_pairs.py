@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch.utils.data import DataLoader
 
-from zoo.data.base import TokenizerKind, ZooData, padded, require_least
+from zoo.data.base import TokenizerKind, ZooData, require_least
 from zoo.data.loading import HeldOut, Loader
 from zoo.data.measures import Measure, Question
 from zoo.data.packing import in_rows, laid_out
@@ -166,7 +166,8 @@ class TextPairs(ZooData):
         if self.row_tokens is not None:
             return self._packed(pairs)
         batch: Batch = dict(self._tokenizer.batch([pair.input for pair in pairs], max_length=self.max_length))
-        batch["labels"] = padded(self._ids(pairs)[1], IGNORED)
+        alone = [[number] for number in range(len(pairs))]
+        batch["labels"], _ = laid_out(self._ids(pairs)[1], alone, IGNORED)
         return batch
 
     def _packed(self, pairs: Sequence[Pair]) -> Batch:
