@@ -1,11 +1,13 @@
 """From logits to the next token."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from zoo.errors import GenerationError
+from zoo.generation.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +23,6 @@ class Sampler:
     """Draws among so many of the likeliest tokens."""
     top_p: float | None = None
     """Draws among the fewest tokens that hold this much probability."""
-    seed: int | None = None
-    """Makes draws repeatable, row by row, whatever else is in the batch."""
-    _generators: list[torch.Generator] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:  # nor NaN
@@ -33,22 +32,20 @@ class Sampler:
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise GenerationError(f"`top_p` must lie in (0, 1], got {self.top_p}")
 
-    def __call__(self, logits_BV: Tensor) -> Tensor:
-        """The next token of each row, (batch)."""
+    def __call__(self, logits_BV: Tensor, rows: Sequence[Row]) -> Tensor:
+        """The next token (batch) of each row, which draws a number of its own and nothing else."""
         if self.temperature == 0:
             return logits_BV.argmax(-1)
+        drawn_B1 = torch.tensor([[row.draw()] for row in rows], dtype=torch.float64).to(logits_BV.device)
+        reached_BV = self.probabilities(logits_BV).double().cumsum(-1)
+        # Above zero and at most all, so what is found can be drawn.
+        return torch.searchsorted(reached_BV, drawn_B1 * reached_BV[:, -1:])[:, 0]
+
+    def probabilities(self, logits_BV: Tensor) -> Tensor:
+        """What is drawn from, float32 (batch, vocab_size); the temperature is above 0."""
         # From the likeliest down, so that no temperature makes infinity or 0 / 0.
         below_BV = logits_BV.float() - logits_BV.float().amax(-1, keepdim=True)
-        probabilities_BV = self.cut(below_BV / max(self.temperature, 1e-30)).softmax(-1)
-        while len(self._generators) < len(logits_BV):
-            generator = torch.Generator(device=logits_BV.device)
-            generator.manual_seed(self.seed) if self.seed is not None else generator.seed()
-            self._generators.append(generator)
-        drawn = [
-            torch.multinomial(row_V, 1, generator=generator)
-            for row_V, generator in zip(probabilities_BV, self._generators, strict=False)
-        ]
-        return torch.cat(drawn)
+        return self.cut(below_BV / max(self.temperature, 1e-30)).softmax(-1)
 
     def cut(self, logits_BV: Tensor) -> Tensor:
         """Logits with what top_k and top_p exclude at minus infinity."""

@@ -6,7 +6,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Cache, Decoding, decode
+from zoo.generation import Cache, Decoding, Steps, decode, rows_of
 from zoo.heads.base import Head
 from zoo.heads.causal_lm import CausalLM
 from zoo.layers import Mask
@@ -44,14 +44,14 @@ class DecoderModule(GeneratingModule):
         head = CausalLM() if head is None and not heads else head
         super().__init__(backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing)
 
-    def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
-        """What follows each prompt."""
+    def write(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> Steps:
+        """What follows each prompt, step by step."""
 
         def step(input_ids: Tensor, mask: Mask, cache: Cache) -> Tensor:
             logits_BV: Tensor = head(self.backbone(input_ids, mask, cache)[:, -1], {})
             return logits_BV
 
-        return decode(step, prompts, decoding, self.device)
+        return decode(step, rows_of(prompts, seed=decoding.seed), decoding, self.device)
 
     def new_text(self, prompt: list[int], new: list[int]) -> str:
         """What new ids say after their prompt."""

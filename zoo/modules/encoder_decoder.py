@@ -7,7 +7,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from zoo.errors import GenerationError, SpecError
-from zoo.generation import Cache, Decoding, decode
+from zoo.generation import Cache, Decoding, Steps, decode, rows_of
 from zoo.heads.base import Batch, Head
 from zoo.heads.seq2seq_lm import Seq2SeqLM
 from zoo.layers import IGNORED, Mask
@@ -95,8 +95,8 @@ class EncoderDecoderModule(GeneratingModule):
             later_BT = later_BT.masked_fill((real_BT > 0) & (real_BT != before_BT), self.start_id)
         return later_BT.masked_fill(later_BT == IGNORED, self._pad_id)
 
-    def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
-        """What is written about each prompt."""
+    def write(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> Steps:
+        """What is written about each prompt, step by step."""
         backbone = self.backbone
         longest = max(map(len, prompts), default=0)
         ids_BS = torch.full((len(prompts), longest), self._pad_id, device=self.device)
@@ -113,7 +113,8 @@ class EncoderDecoderModule(GeneratingModule):
             logits_BV: Tensor = head(hidden_BTD[:, -1], {})
             return logits_BV
 
-        return decode(step, [[self.start_id] for _ in prompts], decoding, self.device)
+        rows = rows_of(prompts, start=[self.start_id], seed=decoding.seed)
+        return decode(step, rows, decoding, self.device)
 
     def new_text(self, prompt: list[int], new: list[int]) -> str:
         """What new ids say."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Decoding, Sampler
+from zoo.generation import Decoding, Sampler, Steps
 from zoo.heads.base import Batch, Head
 from zoo.modules.base import ZooModule, evaluating
 from zoo.tokenizer import Tokenizer
@@ -20,8 +20,20 @@ class GeneratingModule(ZooModule):
     """A module whose backbone can write, token by token."""
 
     @abstractmethod
+    def write(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> Steps:
+        """What a head writes after, or about, each prompt: the new tokens of each step as it is made.
+
+        Every part must be in evaluation mode for as long as steps are asked for.
+        """
+
     def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
-        """What a head writes after, or about, each prompt."""
+        """What a head writes after, or about, each prompt, as a whole."""
+        written: list[list[int]] = [[] for _ in prompts]
+        with evaluating(self):
+            for step in self.write(prompts, decoding, head):
+                for index, tokens in step.items():
+                    written[index] += tokens
+        return written
 
     @abstractmethod
     def new_text(self, prompt: list[int], new: list[int]) -> str:
@@ -97,22 +109,20 @@ class GeneratingModule(ZooModule):
             raise GenerationError("a text to stop at must not be empty")
         decoding = Decoding(
             max_new_tokens=self.room(prompts, max_new_tokens),
-            sampler=self._sampler(temperature, top_k, top_p, seed),
+            sampler=self._sampler(temperature, top_k, top_p),
+            seed=seed,
             eos_token_ids=self._eos_token_ids(),
             should_stop=(lambda row, new: self._stop_at(prompts[row], new, stop) is not None)
             if stop
             else None,
         )
-        with evaluating(self):
-            rows = self.new_ids(prompts, decoding, self.writer(head))
+        rows = self.new_ids(prompts, decoding, self.writer(head))
         if isinstance(inputs, Tensor):
             return rows
         texts = [self._text(prompt, row, stop) for prompt, row in zip(prompts, rows, strict=True)]
         return texts[0] if isinstance(inputs, str) else texts
 
-    def _sampler(
-        self, temperature: float | None, top_k: int | None, top_p: float | None, seed: int | None
-    ) -> Sampler:
+    def _sampler(self, temperature: float | None, top_k: int | None, top_p: float | None) -> Sampler:
         greedy: dict[str, Any] = {"temperature": 0.0}
         saved = self.generation_config if self.generation_config.get("do_sample") else greedy
         if temperature is None:
@@ -122,7 +132,6 @@ class GeneratingModule(ZooModule):
             temperature=temperature,
             top_k=saved.get("top_k") or None if top_k is None else top_k,
             top_p=saved.get("top_p") if top_p is None else top_p,
-            seed=seed,
         )
 
     def _prompts(self, inputs: str | list[str] | Tensor, attention_mask: Tensor | None) -> list[list[int]]:

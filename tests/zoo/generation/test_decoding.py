@@ -1,5 +1,6 @@
 """The loop: one token at a time, with a cache."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Cache, Decoding, LayerCache, Sampler, decode
+from zoo.generation import Cache, Decoding, LayerCache, Row, Sampler, rows_of
+from zoo.generation import decode as steps_of
 from zoo.layers import Mask
 
 CPU = torch.device("cpu")
@@ -29,6 +31,16 @@ class Counting:
 
 def decoding(**choices: Any) -> Decoding:
     return Decoding(**{"max_new_tokens": 4, "sampler": Sampler(), **choices})
+
+
+def decode(step: Any, prompts: list[list[int]], decoding: Decoding, device: torch.device) -> list[list[int]]:
+    rows = rows_of(prompts, seed=decoding.seed)
+    written: list[list[int]] = [[] for _ in rows]
+    for tokens in steps_of(step, rows, decoding, device):
+        for index, new in tokens.items():
+            written[index] += new
+    assert written == [row.new for row in rows]
+    return written
 
 
 def test_each_token_is_fed_once() -> None:
@@ -77,6 +89,49 @@ def test_a_row_may_stop_for_a_reason_of_its_own() -> None:
         [21, 22, 23],
     ]
     assert asked == [(0, [4]), (1, [21]), (0, [4, 5]), (1, [21, 22]), (1, [21, 22, 23])]
+
+
+def test_steps_are_made_as_they_are_asked_for() -> None:
+    step = Counting()
+    steps = steps_of(step, rows_of([[3], [20]]), decoding(eos_token_ids=frozenset({4})), CPU)
+    assert not step.fed
+    assert next(steps) == {0: [4], 1: [21]}
+    assert len(step.fed) == 1
+    assert list(steps) == [{1: [22]}, {1: [23]}, {1: [24]}]
+
+
+def test_gradients_are_off_within_a_step_and_as_they_were_between_steps() -> None:
+    inner: list[bool] = []
+
+    def step(ids: Tensor, mask: Mask, cache: Cache) -> Tensor:
+        inner.append(torch.is_grad_enabled())
+        return torch.zeros(1, VOCAB)
+
+    for _ in steps_of(step, rows_of([[3]]), decoding(), CPU):
+        assert torch.is_grad_enabled()
+    assert not any(inner)
+
+
+def test_processors_change_the_logits_in_turn_and_see_what_was_written() -> None:
+    seen: list[list[tuple[int, list[int], list[int], int]]] = []
+
+    def forbid(rows: Sequence[Row], logits: Tensor) -> Tensor:
+        seen.append([(row.index, row.ids[: row.num_given], row.new, row.num_new) for row in rows])
+        return logits.index_fill(1, torch.tensor([5]), -torch.inf)
+
+    def shift(rows: Sequence[Row], logits: Tensor) -> Tensor:
+        return logits.roll(1, -1)
+
+    chosen = decoding(processors=[forbid, shift], max_new_tokens=2)
+    assert decode(Counting(), [[2, 3], [20]], chosen, CPU) == [[5, 7], [22, 24]]
+    assert seen == [[(0, [2, 3], [], 0), (1, [20], [], 0)], [(0, [2, 3], [5], 1), (1, [20], [22], 1)]]
+
+
+def test_a_row_of_its_own_start_keeps_its_prompt() -> None:
+    (row,) = rows_of([[7, 8]], start=[1])
+    assert (row.prompt, row.ids, row.new) == ([7, 8], [1], [])
+    list(steps_of(Counting(), [row], decoding(max_new_tokens=2), CPU))
+    assert (row.prompt, row.ids, row.new) == ([7, 8], [1, 2, 3], [2, 3])
 
 
 def test_no_prompts_give_no_rows() -> None:

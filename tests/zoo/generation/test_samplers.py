@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Sampler
+from zoo.generation import Row, Sampler, rows_of
 
 logits = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12, unique=True)
 
@@ -19,15 +19,19 @@ def kept(sampler: Sampler, row: list[float]) -> set[int]:
     return set(cut[0].isfinite().nonzero().flatten().tolist())
 
 
-def draws(sampler: Sampler, logits_BV: Tensor, times: int) -> list[list[int]]:
-    return torch.stack([sampler(logits_BV) for _ in range(times)], -1).tolist()  # type: ignore[no-any-return]
+def draws(
+    sampler: Sampler, logits_BV: Tensor, times: int, seed: int | None = 0, rows: list[Row] | None = None
+) -> list[list[int]]:
+    rows = rows or rows_of([[index] for index in range(len(logits_BV))], seed=seed)
+    return torch.stack([sampler(logits_BV, rows) for _ in range(times)], -1).tolist()  # type: ignore[no-any-return]
 
 
 def test_temperature_zero_takes_the_likeliest_token() -> None:
     rows = torch.randn(20, 9)
-    assert torch.equal(Sampler()(rows), rows.argmax(-1))
-    assert torch.equal(Sampler(top_k=1, temperature=5.0)(rows), rows.argmax(-1))
-    assert torch.equal(Sampler(top_p=1e-9, temperature=5.0)(rows), rows.argmax(-1))
+    likeliest = rows.argmax(-1)[:, None].tolist()
+    assert draws(Sampler(), rows, 1) == likeliest
+    assert draws(Sampler(top_k=1, temperature=5.0), rows, 1) == likeliest
+    assert draws(Sampler(top_p=1e-9, temperature=5.0), rows, 1) == likeliest
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)
@@ -60,14 +64,14 @@ def test_top_p_counts_what_top_k_left(row: list[float], top_k: int, top_p: float
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(row=logits, seed=st.integers(0, 99), top_k=st.integers(1, 4))
 def test_only_what_is_kept_is_ever_drawn(row: list[float], seed: int, top_k: int) -> None:
-    sampler = Sampler(temperature=2.0, top_k=top_k, seed=seed)
-    drawn = draws(sampler, torch.tensor([row]), 20)
-    assert set(drawn[0]) <= kept(sampler, row)
+    sampler = Sampler(temperature=2.0, top_k=top_k)
+    drawn = draws(sampler, torch.tensor([row]), 20, seed)
+    assert set(drawn[0]) <= set(sampler.probabilities(torch.tensor([row]))[0].nonzero().flatten().tolist())
 
 
 def test_draws_follow_the_softened_distribution() -> None:
     row, times = torch.tensor([2.0, 1.0, 0.0, -1.0]), 4000
-    sampler = Sampler(temperature=1.5, seed=0)
+    sampler = Sampler(temperature=1.5)
     counts = torch.bincount(torch.tensor(draws(sampler, row[None], times)[0]), minlength=4)
     torch.testing.assert_close(counts / times, (row / 1.5).softmax(-1), rtol=0, atol=0.03)
 
@@ -75,40 +79,58 @@ def test_draws_follow_the_softened_distribution() -> None:
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(seed=st.integers(0, 2**31), others=st.integers(0, 4))
 def test_a_seed_makes_a_row_repeatable_whatever_else_is_in_the_batch(seed: int, others: int) -> None:
-    row = torch.linspace(-1, 1, 11)
-    alone = draws(Sampler(temperature=1.0, seed=seed), row[None], 12)[0]
+    row, sampler = torch.linspace(-1, 1, 11), Sampler(temperature=1.0)
+    alone = draws(sampler, row[None], 12, rows=rows_of([[3, 4]], seed=seed))[0]
     for place in range(others + 1):
         batch = torch.randn(others + 1, 11)
         batch[place] = row
-        assert draws(Sampler(temperature=1.0, seed=seed), batch, 12)[place] == alone
+        prompts = [[5]] * (others + 1)
+        prompts[place] = [3, 4]
+        assert draws(sampler, batch, 12, rows=rows_of(prompts, seed=seed))[place] == alone
+
+
+def test_one_prompt_given_twice_is_continued_in_two_ways_and_the_first_is_as_alone() -> None:
+    logits, sampler = torch.zeros(3, 1000), Sampler(temperature=1.0)
+    drawn = draws(sampler, logits, 8, rows=rows_of([[3], [3], [4]], seed=0))
+    assert len({tuple(row) for row in drawn}) == 3
+    assert draws(sampler, logits[:1], 8, rows=rows_of([[3]], seed=0)) == drawn[:1]
 
 
 def test_another_seed_and_no_seed_draw_otherwise() -> None:
-    rows = torch.zeros(1, 1000)
-    first = draws(Sampler(temperature=1.0, seed=1), rows, 8)
-    assert draws(Sampler(temperature=1.0, seed=2), rows, 8) != first
-    assert draws(Sampler(temperature=1.0), rows, 8) != draws(Sampler(temperature=1.0), rows, 8)
+    rows, sampler = torch.zeros(1, 1000), Sampler(temperature=1.0)
+    first = draws(sampler, rows, 8, seed=1)
+    assert draws(sampler, rows, 8, seed=2) != first
+    assert draws(sampler, rows, 8, seed=None) != draws(sampler, rows, 8, seed=None)
+
+
+def test_what_cannot_be_drawn_is_not_drawn_by_the_least_and_the_largest_number() -> None:
+    class Certain(Row):
+        def draw(self) -> float:
+            return float(self.prompt[0]) or 5e-324
+
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 1.0, -torch.inf]]).repeat(2, 1)
+    assert Sampler(temperature=1.0)(logits, [Certain(0, [0]), Certain(1, [1])]).tolist() == [1, 3]
 
 
 def test_draws_leave_torchs_own_generator_alone() -> None:
     before = torch.get_rng_state()
-    draws(Sampler(temperature=1.0, seed=0), torch.zeros(3, 5), 4)
     draws(Sampler(temperature=1.0), torch.zeros(3, 5), 4)
+    draws(Sampler(temperature=1.0), torch.zeros(3, 5), 4, seed=None)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-44, 1e-300, 1e9])
 def test_extreme_temperatures_still_draw(temperature: float) -> None:
     rows = torch.tensor([[3.0, 40.0, -20.0], [1e4, -1e4, 0.0]])
-    drawn = Sampler(temperature=temperature, seed=0)(rows)
+    drawn = draws(Sampler(temperature=temperature), rows, 1)
     if temperature < 1:
-        assert drawn.tolist() == [1, 0]
+        assert drawn == [[1], [0]]
 
 
 def test_logits_in_bfloat16_are_drawn_from_in_float32() -> None:
     rows = torch.linspace(-1, 1, 300).bfloat16()[None]
-    expected = draws(Sampler(temperature=1.0, seed=0), rows.float(), 10)
-    assert draws(Sampler(temperature=1.0, seed=0), rows, 10) == expected
+    expected = draws(Sampler(temperature=1.0), rows.float(), 10)
+    assert draws(Sampler(temperature=1.0), rows, 10) == expected
 
 
 @pytest.mark.parametrize(
