@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from zoo.errors import DataError
-from zoo.tokenizer import byte_counts, reading, special_tokens
+from zoo.tokenizer import byte_counts, chat, reading, special_tokens
+from zoo.tokenizer.chat import Message
 
 _NO_LIMIT = 2**31
 """transformers writes 1e30 for `model_max_length` where there is none."""
@@ -123,6 +124,45 @@ class Tokenizer:
         self.backend.encode_special_tokens = not special
         encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=special)
         return [encoding.ids for encoding in encodings]
+
+    @property
+    def chat_templates(self) -> dict[str, str]:
+        """Templates by name, mostly `default` alone; chat_template.jinja counts before the configuration."""
+        if self.chat_template is not None:
+            return {"default": self.chat_template}
+        return chat.named(self.config.get("chat_template"))
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        template: str | None = None,
+        tools: Sequence[dict[str, Any]] | None = None,
+        **values: Any,
+    ) -> str:
+        """A chat as the text that the model was taught, equal to transformers'.
+
+        Args:
+            messages: Each with a `role` and a `content`.
+            add_generation_prompt: Whether what opens an answer stands at the end.
+            template: The name of one, where there are several.
+            tools: JSON schemas of what the model may call.
+            values: What the template may read besides.
+
+        Raises:
+            GenerationError: There is no such template, or it refuses the messages.
+            CheckpointError: The template is no Jinja.
+        """
+        given = {"tools": tools, "documents": None, "add_generation_prompt": add_generation_prompt, **values}
+        text = chat.chosen(self.chat_templates, template, bool(tools))
+        return chat.render(text, messages, **{**special_tokens.named(self.config), **given})
+
+    def encode_chat(self, messages: Sequence[Message], **choices: Any) -> list[int]:
+        """Ids of a chat; the template writes the special tokens, so none are put around it."""
+        self.backend.encode_special_tokens = False
+        text = self.apply_chat_template(messages, **choices)
+        return list(self.backend.encode(text, add_special_tokens=False).ids)
 
     def batch(
         self, texts: Sequence[str | tuple[str, str]], *, max_length: int | None = None

@@ -10,19 +10,21 @@ from zoo.errors import CheckpointError, ZooError
 from zoo.tokenizer import sentence_piece, special_tokens, vocabularies
 
 FILE, CONFIG_FILE, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+TEMPLATES = "additional_chat_templates/*.jinja"
 SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
 
 FILES = (
     FILE,
     CONFIG_FILE,
     TEMPLATE_FILE,
+    TEMPLATES,
     SPECIAL_FILE,
     ADDED_FILE,
     vocabularies.WORDPIECE_FILE,
     *(name for pair in vocabularies.BPE_FILES for name in pair),
     *sentence_piece.FILES,
 )
-"""Every file that a tokenizer is read from."""
+"""Every file that a tokenizer is read from, some as a pattern."""
 
 
 def read(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any], str | None] | None:
@@ -34,9 +36,8 @@ def read(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any], str | None
     try:
         config = read_config(folder)
         backend = _read_backend(folder, config)
-        template = folder / TEMPLATE_FILE
-        text = template.read_text("utf-8") if template.is_file() else None
-        return None if backend is None else (backend, config, text)
+        template = _read_template(folder, config)
+        return None if backend is None else (backend, config, template)
     except ZooError:
         raise
     except Exception as error:  # tokenizers raises bare Exception
@@ -52,6 +53,18 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+
+
+def _read_template(folder: Path, config: dict[str, Any]) -> str | None:
+    """What chat_template.jinja says; several go to the configuration, where older files have them."""
+    path = folder / TEMPLATE_FILE
+    text = path.read_text("utf-8") if path.is_file() else None
+    more = {path.stem: path.read_text("utf-8") for path in sorted(folder.glob(TEMPLATES))}
+    if not more:
+        return text
+    templates = more if text is None else {"default": text, **more}
+    config["chat_template"] = [{"name": name, "template": text} for name, text in templates.items()]
+    return None
 
 
 def _read_backend(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer | None:

@@ -280,6 +280,7 @@ def test_of_a_repository_no_code_and_no_pickle_is_fetched(
     assert {*question.pop("allow_patterns")} == {
         "*.json",
         "*.safetensors",
+        "additional_chat_templates/*.jinja",
         "chat_template.jinja",
         "merges.txt",
         "sentencepiece.bpe.model",
