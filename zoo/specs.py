@@ -190,6 +190,11 @@ class BackboneSpec(Spec, ABC):
         keys = {field: key for key, field in reversed(list(self.renamed.items()))}
         return {keys.get(item.name, item.name): plain(getattr(self, item.name)) for item in fields(self)}
 
+    @property
+    def architecture(self) -> str:
+        """What config.json's `architectures` says of the backbone alone: LlamaModel."""
+        return f"{type(self).__name__}Model"
+
     def hub_head(self, name: str) -> HubHead:
         """How the head of this class name stands on the Hub; a head unknown there keeps its own names."""
         return self.heads.get(name) or HubHead(f"{type(self).__name__}For{name}", {"head.{}": "{}"})

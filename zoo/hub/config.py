@@ -69,15 +69,16 @@ def _modernised(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "rope_parameters": rope}
 
 
-def config_of(spec: BackboneSpec, head: HeadSpec, dtype: str) -> dict[str, Any]:
-    """The config.json of a spec under one head."""
+def config_of(spec: BackboneSpec, head: HeadSpec | None, dtype: str) -> dict[str, Any]:
+    """The config.json of a spec, alone or under one head."""
+    named = spec.hub_head(type(head).__name__).architecture if head else spec.architecture
     return {
-        "architectures": [spec.hub_head(type(head).__name__).architecture],
+        "architectures": [named],
         "dtype": dtype,
         "model_type": registry.model_type_of(type(spec)),
         **({"is_encoder_decoder": True} if spec.shape == "encoder-decoder" else {}),
         **spec.to_hub(),
-        **head.to_hub(),
+        **(head.to_hub() if head else {}),
     }
 
 

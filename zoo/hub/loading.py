@@ -12,8 +12,8 @@ import torch
 from zoo import registry
 from zoo.errors import CheckpointError
 from zoo.hub import config as hub_config
-from zoo.hub import files, sharded, weights
-from zoo.specs import HeadSpec, HubModel
+from zoo.hub import files, filling, sharded, weights
+from zoo.specs import BackboneSpec, HeadSpec, HubModel
 
 if TYPE_CHECKING:
     from zoo.modules.base import ZooModule
@@ -31,7 +31,7 @@ def load(
     Args:
         model: `owner/name` on the Hub, a folder in its format, or a `.ckpt` of a run.
         revision: A branch, tag or commit on the Hub.
-        head: Of a model in the Hub's format; by default the one that it was saved with.
+        head: Of a model in the Hub's format; by default the one that it was saved with, if any.
         dtype: Of the parameters; by default the files' own.
         device: By default torch's.
 
@@ -64,20 +64,23 @@ def _load_hub(
     entry = modules.get(spec.shape.replace("-", "_"))
     if entry is None:
         raise CheckpointError(f"{folder} holds the shape {spec.shape}, for which no module is registered")
-    if head is None:
-        architecture = (config.get("architectures") or ["none"])[0]
-        known = {
-            spec.hub_head(name).architecture: kind for name, kind in registry.usable("zoo.heads").items()
-        }
-        if architecture not in known:
-            raise CheckpointError(
-                f"{folder} was saved as {architecture}, which is no head that the zoo knows for this family",
-                hint=f"give one: head=zoo.heads.{next(iter(spec.heads), '…')}()",
-            )
-        head = known[architecture].of_config(config)
-    loaded: ZooModule = entry.load()(backbone=HubModel(str(folder)), head=head)
+    if head is None and filling.architecture_of(config) != spec.architecture:
+        head = _head_of(config, spec, folder)
+    heads: dict[str, HeadSpec] | None = {} if head is None else None
+    loaded: ZooModule = entry.load()(backbone=HubModel(str(folder)), head=head, heads=heads)
     loaded.build(dtype or weights.dtype_of(folder), device)
     return loaded
+
+
+def _head_of(config: dict[str, Any], spec: BackboneSpec, folder: Path) -> HeadSpec:
+    kind = filling.head_of(config, spec)
+    if kind is None:
+        raise CheckpointError(
+            f"{folder} was saved as {filling.architecture_of(config)}, "
+            "which is no head that the zoo knows for this family",
+            hint=f"give one: head=zoo.heads.{next(iter(spec.heads), '…')}()",
+        )
+    return kind.of_config(config)
 
 
 def read_checkpoint(path: Path, *, mmap: bool = True) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def save(module: "ZooModule", folder: str | Path, head: str | None = None) -> Pa
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; a model is saved as a folder")
-    name = module.head_name(head)
+    name = module.head_name(head) if module.head_specs else None
     module.build()
     whole = Path(os.path.abspath(folder))  # "." has no name
     aside = whole.with_name(f".{whole.name}.part")
@@ -55,24 +55,25 @@ def save(module: "ZooModule", folder: str | Path, head: str | None = None) -> Pa
         written = {path.name for path in aside.iterdir()}
         for old in [path for pattern in _OWN for path in folder.glob(pattern) if path.name not in written]:
             old.unlink()
-        for name in sorted(written):
-            os.replace(aside / name, folder / name)
+        for file in sorted(written):
+            os.replace(aside / file, folder / file)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
-def _write(module: "ZooModule", head: str, folder: Path) -> None:
+def _write(module: "ZooModule", head: str | None, folder: Path) -> None:
     tensors = module.hub_tensors(head)
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
-    config = hub_config.config_of(module.spec, module.head_specs[head], str(dtype).removeprefix("torch."))
+    spec = module.head_specs[head] if head else None
+    config = hub_config.config_of(module.spec, spec, str(dtype).removeprefix("torch."))
     if module.tokenizer is not None:
         module.tokenizer.save(folder)
         for name in ("bos_token", "eos_token", "pad_token"):
             if config.get(f"{name}_id") is None:
                 config[f"{name}_id"] = module.tokenizer.special_id(name)
     hub_config.write_json(config, folder / hub_config.FILE)
-    if module.head(head).generates:
+    if head and module.head(head).generates:
         ids = {key: config[key] for key in _GENERATION_IDS if config.get(key) is not None}
         hub_config.write_json({**ids, **module.generation_config}, folder / "generation_config.json")
     weights.write(tensors, folder)

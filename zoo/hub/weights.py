@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,6 +19,9 @@ FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 
 # A file's mapped pages count as the process's memory until it is closed; reopening bounds them.
 _REOPEN_BYTES = 2**24
+
+_OLDER = {"gamma": "weight", "beta": "bias"}
+"""How files from TensorFlow's times call a norm's tensors."""
 
 _NONE: Mapping[str, str] = {}
 _TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -73,6 +77,16 @@ def dtype_of(folder: Path) -> torch.dtype:
     return torch.float32
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """What a stream left open, by names on the Hub."""
+
+    missing: list[str] = field(default_factory=list)
+    """Tensors that the files do not hold, or hold in another shape, and need not."""
+    left: list[str] = field(default_factory=list)
+    """Tensors of the files that belong to another head."""
+
+
 @torch.no_grad()
 def stream(
     folder: Path,
@@ -81,7 +95,9 @@ def stream(
     *,
     prefix: str = "",
     unread: Collection[str] = (),
-) -> None:
+    optional: Collection[str] = (),
+    foreign: Collection[str] = (),
+) -> Streamed:
     """Copies a folder's tensors into memory that is there already, each converted to its target's dtype.
 
     Args:
@@ -90,18 +106,27 @@ def stream(
         aliases: Tensors that the files may repeat or leave out, to those that hold the same.
         prefix: What the files may put before a name, or leave out there.
         unread: Tensors that are left in the files, with `{}` for any part of a name.
+        optional: Targets that the files need not hold, or may hold in another shape.
+        foreign: Tensors of other heads than the targets', with `{}` for any part of a name. Where it names
+            some, those that stand outside of the backbone's prefix are such, too.
 
     Raises:
         CheckpointError: A tensor is missing, unused, of another shape, or not what it must repeat, by name.
     """
     filled: set[str] = set()
+    left: list[str] = []
     places = targets.keys() | {name for name, source in aliases.items() if source in targets}
     repeated: list[tuple[Path, str, str]] = []
-    for path in files_of(folder):
+    paths = files_of(folder)
+    outside = prefix if foreign and prefix and _any_starts_with(paths, prefix) else ""
+    for path in paths:
         for name, tensor in _tensors(path):
             place = _place(name, places, prefix)
             if place is None:
-                if any(_match(pattern, known) for pattern in unread for known in (name, prefix + name)):
+                if _is_named(name, unread, prefix):
+                    continue
+                if _is_named(name, foreign, prefix) or (outside and not name.startswith(outside)):
+                    left.append(name)
                     continue
                 raise CheckpointError(
                     f"tensor `{name}` of {path} has no place in the model", hint=did_you_mean(name, targets)
@@ -111,6 +136,9 @@ def stream(
                 repeated.append((path, name, aliases[place]))
                 continue
             if tensor.shape != target.shape:
+                if place in optional:
+                    left.append(name)
+                    continue
                 raise CheckpointError(
                     f"tensor `{name}` of {path} has shape {tuple(tensor.shape)}, "
                     f"config.json asks for {tuple(target.shape)}"
@@ -121,17 +149,35 @@ def stream(
     for name in [name for name in missing if aliases.get(name) in filled]:
         targets[name].copy_(targets[aliases[name]])
         missing.remove(name)
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise CheckpointError(f"tensor `{missing[0]}`{more} is missing from {folder}")
+    if needed := [name for name in missing if name not in optional]:
+        more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
+        raise CheckpointError(f"tensor `{needed[0]}`{more} is missing from {folder}")
     for path, name, source in repeated:
         _require_repeated(path, name, source, targets[source])
+    return Streamed(missing, left)
+
+
+def _any_starts_with(paths: list[Path], prefix: str) -> bool:
+    for path in paths:
+        with _open(path) as file:
+            if any(name.startswith(prefix) for name in file.keys()):  # noqa: SIM118 - not a mapping
+                return True
+    return False
+
+
+def _is_named(name: str, patterns: Collection[str], prefix: str) -> bool:
+    return any(_match(pattern, known) for pattern in patterns for known in (name, prefix + name))
 
 
 def _place(name: str, places: Container[str], prefix: str) -> str | None:
     """A file's tensor as the model names it."""
-    spellings = (name, prefix + name, name.removeprefix(prefix))
-    return next((spelling for spelling in spellings if spelling in places), None)
+    stem, _, last = name.rpartition(".")
+    older = f"{stem}.{_OLDER[last]}" if last in _OLDER else name
+    for known in (name, older):
+        for spelling in (known, prefix + known, known.removeprefix(prefix)):
+            if spelling in places:
+                return spelling
+    return None
 
 
 def _require_repeated(path: Path, name: str, source: str, target: Tensor) -> None:

@@ -17,7 +17,7 @@ from zoo import registry
 from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean, with_article
 from zoo.heads.base import Batch, Head, Loss, Metrics
 from zoo.hub import config as hub_config
-from zoo.hub import files, weights
+from zoo.hub import files, filling, weights
 from zoo.layers import Mask, initialize, materialize
 from zoo.schedules import Constant, WarmupCosine
 from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
@@ -45,7 +45,7 @@ def _named(
     if head is not None and heads:
         raise SpecError("a model takes `head` or `heads`, got both", at="heads")
     given = {ONLY: head} if head is not None else dict(heads or {})
-    if not given:
+    if not given and heads is None:
         raise SpecError("a model needs a head", at="head")
     for name in given:
         if not name.isidentifier() or hasattr(nn.ModuleDict(), name):
@@ -86,8 +86,8 @@ class Output:
 
     last_hidden_state: Tensor
     """(batch, tokens, hidden_size)."""
-    logits: Tensor
-    """What the head makes of the hidden states."""
+    logits: Tensor | None
+    """What the head makes of the hidden states; None where there is no head."""
     loss: Tensor | None = None
     """Mean over all labels, where labels were given."""
 
@@ -178,8 +178,20 @@ class ZooModule(L.LightningModule):
         return self._spec
 
     def configure_model(self) -> None:
-        """Builds the networks, once; Lightning calls it before every fit, validate, test and predict."""
-        self.build()
+        """Builds the networks, once; Lightning calls it before every fit, validate, test and predict.
+
+        Raises:
+            SpecError: There is no head to train.
+        """
+        if not self.head_specs:
+            raise SpecError("a model needs a head", at="model.head")
+        self.build(trains=self._is_fitting())
+
+    def _is_fitting(self) -> bool:
+        try:
+            return self.trainer.state.fn == "fit"
+        except RuntimeError:  # there is no Trainer
+            return False
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Every Trainer's checkpoints are such that the run can be resumed exactly."""
@@ -196,12 +208,19 @@ class ZooModule(L.LightningModule):
             heads[name] = head
         return backbone, heads
 
-    def build(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> None:
+    def build(
+        self,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        *,
+        trains: bool = False,
+    ) -> None:
         """Builds the networks, once, and fills them: from the Hub's files, or with fresh weights.
 
         Args:
             dtype: Of the parameters; by default torch's.
             device: By default torch's.
+            trains: Whether heads that the Hub's files lack start with fresh weights.
         """
         if self.is_built:
             return
@@ -215,33 +234,29 @@ class ZooModule(L.LightningModule):
         for name in heads:
             self.head(name).tie(backbone)
         if isinstance(self.source, HubModel):
-            self._fill_from(self.source)
+            self._fill_from(self.source, trains=trains)
         else:
             initialize(self, self.spec.initializer_range)
         blocks.speed_up(self.backbone, self.compiles, self.activation_checkpointing)
 
-    def _fill_from(self, model: HubModel) -> None:
+    def _fill_from(self, model: HubModel, *, trains: bool) -> None:
         folder = files.folder_of(model)
-        targets = weights.named_tensors(self.backbone, self.spec.weights)
-        aliases = dict(self.spec.aliases)
-        for name in self.heads:
-            table = self._hub_head(name).weights
-            targets |= weights.named_tensors(self.heads[name], table, self.head(name).tied)
-            for mine, theirs in self.head(name).tied.items():
-                aliases[weights.renamed(mine, table)] = weights.renamed(theirs, self.spec.weights)
-        weights.stream(folder, targets, aliases, prefix=self.spec.prefix, unread=self.spec.unread)
+        filling.fill(self, folder, trains=trains)
         self.adopt_tokenizer(self.own_tokenizer())
         if (folder / "generation_config.json").is_file():
             self.generation_config = hub_config.read_json(folder / "generation_config.json")
 
-    def _hub_head(self, name: str) -> HubHead:
+    def hub_head(self, name: str) -> HubHead:
+        """How the head of this name stands in the family's files on the Hub."""
         return self.spec.hub_head(type(self.head_specs[name]).__name__)
 
     def hub_tensors(self, head: str | None = None) -> dict[str, Tensor]:
-        """Every saved tensor of the backbone and of one head by its name on the Hub."""
-        name = self.head_name(head)
-        hub_head = self._hub_head(name)
+        """Every saved tensor of the backbone and of one head, if there is any, by its name on the Hub."""
         backbone = weights.named_tensors(self.backbone, self.spec.weights)
+        if not self.head_specs:
+            return {name.removeprefix(self.spec.prefix): tensor for name, tensor in backbone.items()}
+        name = self.head_name(head)
+        hub_head = self.hub_head(name)
         return {
             **{f"{hub_head.prefix}{name}": tensor for name, tensor in backbone.items()},
             **weights.named_tensors(self.heads[name], hub_head.weights, self.head(name).tied),
@@ -257,6 +272,8 @@ class ZooModule(L.LightningModule):
         """
         if name is None and len(self.head_specs) == 1:
             return next(iter(self.head_specs))
+        if not self.head_specs:
+            raise ZooError("the model has no head", hint="give one: zoo.load(…, head=…)")
         known = ", ".join(self.head_specs)
         if name is None:
             raise ZooError("the model has several heads, and none was named", hint=f"its heads: {known}")
@@ -336,8 +353,10 @@ class ZooModule(L.LightningModule):
             raise TypeError(f"{registry.path_of(type(self.spec))} takes no `{unknown[0]}`")
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, "head": head}
         batch = {name: value for name, value in (batch | more).items() if value is not None}
-        chosen = self.head(head)
         hidden_BTD = self.hidden_states(batch)
+        if not self.head_specs and head is None and labels is None:
+            return Output(hidden_BTD, None)
+        chosen = self.head(head)
         loss = None if labels is None else chosen.loss(hidden_BTD, batch).mean
         return Output(hidden_BTD, chosen(hidden_BTD, batch), loss)
 

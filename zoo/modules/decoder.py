@@ -41,7 +41,7 @@ class DecoderModule(GeneratingModule):
         compile: bool = False,
         activation_checkpointing: Checkpointing = "none",
     ) -> None:
-        head = CausalLM() if head is None and not heads else head
+        head = CausalLM() if head is None and heads is None else head
         super().__init__(backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing)
 
     def write(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> Steps:

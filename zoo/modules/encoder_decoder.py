@@ -43,7 +43,7 @@ class EncoderDecoderModule(GeneratingModule):
         compile: bool = False,
         activation_checkpointing: Checkpointing = "none",
     ) -> None:
-        head = Seq2SeqLM() if head is None and not heads else head
+        head = Seq2SeqLM() if head is None and heads is None else head
         super().__init__(backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing)
 
     def hidden_states(self, batch: Batch) -> Tensor:
