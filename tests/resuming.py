@@ -57,15 +57,22 @@ class Scenario:
     limit: float = 1.0
     validates: bool = True
     is_mixture: bool = False
+    bad: list[int] = field(default_factory=list)
+    """Rows that cannot be read, and are left out."""
 
 
 class Rows:
     """Rows of ids, each time a little different."""
 
+    def __init__(self, bad: list[int]) -> None:
+        self.bad = bad
+
     def __len__(self) -> int:
         return 53
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if index in self.bad:
+            raise ValueError("a bad row")
         ids = torch.tensor([(index * 7 + place * 3) % 60 for place in range(8)])
         ids[random.randrange(8)] = int(np.random.randint(60))
         ids[torch.randint(8, ())] = 1
@@ -76,15 +83,16 @@ class Data(ZooData):
     """Rows and their place in the order."""
 
     tasks = frozenset({"text-generation"})
+    bad: list[int]
 
     def setup(self, stage: str) -> None:
         pass
 
     def train_dataloader(self) -> Loader:
-        return self.loader(Rows(), None, is_training=True)
+        return self.loader(Rows(self.bad), None, is_training=True)
 
     def val_dataloader(self) -> Any:
-        return self.loader(Rows(), None, is_training=False)
+        return self.loader(Rows(self.bad), None, is_training=False)
 
 
 class Kill(Callback):
@@ -154,7 +162,10 @@ def live(scenario: Scenario, folder: Path, kill: list[Any], processes: int, resu
     if scenario.is_mixture:
         heads = {"heads": {"one": zoo.heads.CausalLM(), "two": zoo.heads.CausalLM()}}
     module = zoo.modules.DecoderModule(backbone=family(**sizes), **heads)
-    parts = [Data(0.1, "wordpiece", 64, size, 5, scenario.workers) for size in (4, 3)]
+    on_bad_row: Any = "skip" if scenario.bad else "error"
+    parts = [Data(0.1, "wordpiece", 64, size, 5, scenario.workers, on_bad_row) for size in (4, 3)]
+    for part in parts:
+        part.bad = scenario.bad
     data: Any = (
         zoo.data.Mixture(dict(zip(("one", "two"), parts, strict=True))) if scenario.is_mixture else parts[0]
     )
@@ -193,6 +204,7 @@ def end_of(trainer: L.Trainer, data: Any) -> dict[str, str]:
         "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
         "random": randomness.capture(),
         "data": data.state_dict(),
+        "bad rows": [sorted(part.bad_rows.met) for part in data.parts.values()],
         "steps": [trainer.global_step, trainer.current_epoch],
     }
     return {name: hashlib.sha256(repr(plain(value)).encode()).hexdigest() for name, value in state.items()}
@@ -305,8 +317,8 @@ def unlike(scenario: Scenario) -> list[str]:
     expected = [[what, epoch] for epoch in (0, 1) for what in ("validation", "epoch")]
     checks = {
         "rows are repeated": len(set(first)) == len(first),
-        "rows are dropped": len(Rows()) - len(first) < at_once,
-        "the next epoch is not whole": len(set(second)) == len(second) == len(Rows()) // at_once * at_once,
+        "rows are dropped": len(Rows([])) - len(first) < at_once,
+        "the next epoch is not whole": len(set(second)) == len(second) == len(Rows([])) // at_once * at_once,
         "an epoch does not end as it should": sorted(ends) == sorted(expected * scenario.resumed_processes),
     }
     return [told for told, is_right in checks.items() if not is_right]

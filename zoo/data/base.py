@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from zoo import registry
+from zoo.data.bad_rows import BadRows, OnBadRow
 from zoo.data.bucketing import ByLength
 from zoo.data.caching import cached, content_hash
 from zoo.data.gathering import Gathered, Gatherer, SortedBatches
@@ -36,6 +37,7 @@ class ZooData(L.LightningDataModule):
         batch_size: Rows of a batch.
         seed: Of the order in which rows are drawn.
         num_workers: Processes that make batches.
+        on_bad_row: Whether a row that cannot be used is an error, or is left out and counted.
     """
 
     tasks: ClassVar[frozenset[str]]
@@ -51,8 +53,11 @@ class ZooData(L.LightningDataModule):
         batch_size: int,
         seed: int,
         num_workers: int,
+        on_bad_row: OnBadRow = "error",
     ) -> None:
         super().__init__()
+        self.bad_rows = BadRows(on_bad_row)
+        """What is done about rows that cannot be used, and how many there were."""
         if not 0 < validation_fraction < 1:
             raise SpecError(
                 f"`validation_fraction` must lie between 0 and 1, got {validation_fraction}",
@@ -191,7 +196,9 @@ class ZooData(L.LightningDataModule):
         """
         rank, world_size = place_among(self.trainer)
         if not is_training:
-            return HeldOut(rows, self.batch_size, collate, self.seed, self.num_workers, rank, world_size)
+            return HeldOut(
+                rows, self.batch_size, collate, self.seed, self.num_workers, rank, world_size, self.bad_rows
+            )
         plan = self._plan(len(rows), lengths, row_tokens, rank, world_size)
         if not len(plan):
             among = f" on each of {world_size} processes" if world_size > 1 else ""
@@ -202,7 +209,7 @@ class ZooData(L.LightningDataModule):
                 at=f"{self.at}.{size}",
                 hint=f"give more text, or a smaller {size}",
             )
-        self.training = Loader(rows, plan, collate, self.seed, self.num_workers)
+        self.training = Loader(rows, plan, collate, self.seed, self.num_workers, self.bad_rows)
         if self.resumed is not None:
             self.training.load_state_dict(self.resumed)
         return self.training

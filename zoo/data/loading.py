@@ -4,6 +4,7 @@ Which rows make a batch is a pure function of seed, epoch and place in the epoch
 batches ahead are told which, and a checkpoint keeps the place after the last batch that the trainer had.
 """
 
+import contextlib
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from zoo.data.bad_rows import BadRows
 from zoo.errors import CheckpointError, DataError, ZooError
-from zoo.heads.base import Batch
+from zoo.heads.base import Batch, unlabelled
 from zoo.training.randomness import seed_of, seeded
 
 Collate = Callable[[list[Any]], Batch]
@@ -159,16 +161,24 @@ class Loader:
         collate: Rows as a batch; by default torch's way.
         seed: Of what is random in a row.
         num_workers: Processes that make batches.
+        bad: What is done about a row of which no batch can be made.
     """
 
     def __init__(
-        self, rows: Items, plan: Plan, collate: Collate | None, seed: int, num_workers: int = 0
+        self,
+        rows: Items,
+        plan: Plan,
+        collate: Collate | None,
+        seed: int,
+        num_workers: int = 0,
+        bad: BadRows | None = None,
     ) -> None:
         self.rows, self.plan, self.num_workers = rows, plan, num_workers
+        self.bad = bad or BadRows()
         self.limit: float = float("inf")
         """Batches after which an epoch is cut, as `limit_train_batches` says."""
         self.handed: Handed | None = None
-        self._fetch = _Fetch(rows, collate or default_collate, seed)
+        self._fetch = _Fetch(rows, collate or default_collate, seed, self.bad.are_skipped)
         self._position = plan.start(epoch=0)
 
     def __len__(self) -> int:
@@ -189,7 +199,7 @@ class Loader:
 
         for batch in _fetched(self._fetch, drawn, self.num_workers):
             self.handed, self._position = ahead.popleft()
-            yield _unless_failed(batch)
+            yield _received(batch, self.bad, "row")
         if self._position["epoch"] == epoch:  # nothing was left of it
             self._position = self.plan.start(epoch + 1)
 
@@ -236,6 +246,7 @@ class HeldOut:
         num_workers: Processes that make batches.
         rank: Of this process among those that read; each reads rows of its own, none is read twice.
         world_size: How many these are.
+        bad: What is done about a row of which no batch can be made.
     """
 
     def __init__(
@@ -247,20 +258,23 @@ class HeldOut:
         num_workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        bad: BadRows | None = None,
     ) -> None:
+        self.bad = bad or BadRows()
         mine = list(range(rank, len(rows), world_size)) or list(range(len(rows)))[-1:]
         self._asked = [
             Handed(0, start // batch_size, mine[start : start + batch_size])
             for start in range(0, len(mine), batch_size)
         ]
-        self._fetch, self.num_workers = _Fetch(rows, collate or default_collate, seed), num_workers
+        self._fetch = _Fetch(rows, collate or default_collate, seed, self.bad.are_skipped)
+        self.num_workers = num_workers
 
     def __len__(self) -> int:
         return len(self._asked)
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in _fetched(self._fetch, lambda: iter(self._asked), self.num_workers):
-            yield _unless_failed(batch)
+            yield _received(batch, self.bad, "held-out row")
 
 
 class _Failure(NamedTuple):
@@ -269,29 +283,61 @@ class _Failure(NamedTuple):
     error: ZooError
 
 
+class _Rest(NamedTuple):
+    """A batch without those of its rows that are bad."""
+
+    batch: Batch
+    bad: dict[int, ZooError]
+
+
 class _Fetch(Dataset[Any]):
     """Batches by the numbers of their rows."""
 
-    def __init__(self, rows: Items, collate: Collate, seed: int) -> None:
-        self.rows, self.collate, self.seed = rows, collate, seed
+    def __init__(self, rows: Items, collate: Collate, seed: int, skips: bool) -> None:
+        self.rows, self.collate, self.seed, self.skips = rows, collate, seed, skips
 
-    def __getitem__(self, asked: Handed) -> Batch | _Failure:
+    def __getitem__(self, asked: Handed) -> Batch | _Failure | _Rest:
+        try:
+            return self._batch(asked, asked.rows)
+        except ZooError as error:
+            return (self._without_bad(asked) if self.skips else None) or _Failure(error)
+
+    def _batch(self, asked: Handed, rows: list[int]) -> Batch:
         with seeded(seed_of("rows", self.seed, asked.epoch, asked.rows[0])):
             found: list[Any] = []
             try:
-                for row in asked.rows:
+                for row in rows:
                     found.append(self.rows[row])
                 return self.collate(found)
-            except ZooError as error:
-                return _Failure(error)
+            except ZooError:
+                raise
             except Exception as error:  # whatever a row may hold
                 told = f"{type(error).__name__}: {error}"
-                if len(found) < len(asked.rows):
-                    return _Failure(DataError(f"row {asked.rows[len(found)]} cannot be read: {told}"))
-                places = (
-                    str(getattr(item, "place", row)) for row, item in zip(asked.rows, found, strict=True)
-                )
-                return _Failure(DataError(f"the rows {', '.join(places)} make no batch: {told}"))
+                if len(found) < len(rows):
+                    raise DataError(f"row {rows[len(found)]} cannot be read: {told}") from error
+                places = (str(getattr(item, "place", row)) for row, item in zip(rows, found, strict=True))
+                raise DataError(f"the rows {', '.join(places)} make no batch: {told}") from error
+
+    def _without_bad(self, asked: Handed) -> _Rest | None:
+        """What is left of a batch, or a stand-in of which nothing is learnt: others may wait for a batch."""
+        bad: dict[int, ZooError] = {}
+        for row in asked.rows:
+            try:
+                self._batch(asked, [row])
+            except ZooError as error:
+                bad[row] = error
+        good = [row for row in asked.rows if row not in bad]
+        try:
+            return _Rest(self._batch(asked, good) if good else self._stand_in(asked), bad) if bad else None
+        except ZooError:
+            return None
+
+    def _stand_in(self, asked: Handed) -> Batch:
+        first = asked.rows[0]
+        for row in chain(range(first + 1, len(self.rows)), range(first)):
+            with contextlib.suppress(ZooError):
+                return unlabelled(self._batch(asked, [row]))
+        raise DataError("there is no row of which a batch can be made")
 
 
 class _Sampler:
@@ -304,7 +350,7 @@ class _Sampler:
 
 def _fetched(
     fetch: _Fetch, drawn: Callable[[], Iterator[Handed]], num_workers: int
-) -> Iterator[Batch | _Failure]:
+) -> Iterator[Batch | _Failure | _Rest]:
     made = DataLoader(
         fetch,
         batch_size=None,
@@ -325,9 +371,13 @@ def _fetched(
         ) from error
 
 
-def _unless_failed(batch: Batch | _Failure) -> Batch:
+def _received(batch: Batch | _Failure | _Rest, bad: BadRows, kind: str) -> Batch:
     if isinstance(batch, _Failure):
         raise batch.error
+    if isinstance(batch, _Rest):
+        for row, error in batch.bad.items():
+            bad.meet(f"{kind} {row}", error)
+        return batch.batch
     return batch
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.data.bad_rows import BadRows
 from zoo.errors import DataError, did_you_mean
 
 SUFFIXES = (".txt", ".text", ".md", ".py", ".jsonl", ".jsonl.gz", ".json.gz", ".csv")
@@ -32,58 +33,65 @@ class Row:
     place: str
 
 
-def read(source: str, column: str) -> list[Document]:
+def read(source: str, column: str, bad: BadRows | None = None) -> list[Document]:
     """The documents of a file, of every file of a folder, or of a data set on the Hub.
 
     Args:
         source: A path, or `owner/name[:split]`.
         column: Where a row's text stands, in jsonl, csv and on the Hub.
+        bad: What is done about a row that cannot be read; by default it is an error.
 
     Raises:
         DataError: Nothing is there, or a row cannot be read; it names file and line.
     """
-    return [Document(row.values[column], row.place) for row in read_rows(source, [column])]
+    return [Document(row.values[column], row.place) for row in read_rows(source, [column], bad)]
 
 
-def read_rows(source: str, columns: Sequence[str]) -> list[Row]:
+def read_rows(source: str, columns: Sequence[str], bad: BadRows | None = None) -> list[Row]:
     """The rows of a file, of every file of a folder, or of a data set on the Hub.
 
     Args:
         source: A path, or `owner/name[:split]`.
         columns: What is read of a row; a row without text in the first is left out.
+        bad: What is done about a row that cannot be read; by default it is an error.
 
     Raises:
         DataError: Nothing is there, or a row cannot be read; it names file and line.
     """
-    path = Path(source)
+    path, bad = Path(source), bad or BadRows()
+    known = bad.count
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
-        rows = [row for file in files for row in _read_file(file, columns)]
+        rows = [row for file in files for row in _read_file(file, columns, bad)]
         if not rows:
-            raise DataError(f"the folder {path} holds no text", hint=f"read are: {', '.join(SUFFIXES)}")
+            raise bad.since(known, source) or DataError(
+                f"the folder {path} holds no text", hint=f"read are: {', '.join(SUFFIXES)}"
+            )
         return rows
     if path.is_file():
-        rows = list(_read_file(path, columns))
+        rows = list(_read_file(path, columns, bad))
         if not rows:
-            raise DataError(f"{path} is empty")
+            raise bad.since(known, source) or DataError(f"{path} is empty")
         return rows
     if path.suffix or source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise DataError(f"no file or folder `{source}`", hint="give a path, or a data set's `owner/name`")
-    return _read_hub(source, columns)
+    return _read_hub(source, columns, bad)
 
 
-def _read_file(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _read_file(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
     if path.name.endswith((".jsonl", ".jsonl.gz", ".json.gz")):
-        return _read_jsonl(path, columns)
+        return _read_jsonl(path, columns, bad)
     if path.suffix == ".csv":
-        return _read_csv(path, columns)
-    return _read_text(path, columns)
+        return _read_csv(path, columns, bad)
+    return _read_text(path, columns, bad)
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, bad: BadRows) -> str:
+    # What is no UTF-8 becomes half a character, which makes the row that reads it a bad one.
+    errors = "surrogateescape" if bad.are_skipped else "strict"
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return raw.decode("utf-8").removeprefix("\ufeff")  # some editors begin a file with a mark
+        return raw.decode("utf-8", errors).removeprefix("\ufeff")  # some editors begin a file with a mark
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DataError(f"{path} is not UTF-8: byte {error.start}", source=f"{path}:{line}") from error
@@ -91,44 +99,60 @@ def _content(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _read_text(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _read_text(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
     if len(columns) > 1:
         raise DataError(f"{path} is one text, it has no `{columns[1]}`", hint="give jsonl or csv")
-    text = _content(path)
-    if text.strip():
-        yield Row({columns[0]: text}, str(path))
+    with bad.row():
+        yield from _row({columns[0]: _content(path, bad)}, columns, str(path))
 
 
-def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    for number, line in enumerate(_content(path).split("\n"), 1):  # texts may hold other breaks
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"a line is no JSON: {error}", source=place) from error
-        if not isinstance(row, dict):
-            raise DataError(f"a line is no JSON object but {type(row).__name__}", source=place)
-        yield from _row(row, columns, place)
+def _read_jsonl(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+    for number, line in enumerate(_content(path, bad).split("\n"), 1):  # texts may hold other breaks
+        if line.strip():
+            with bad.row():
+                yield from _row(_object(line, f"{path}:{number}"), columns, f"{path}:{number}")
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    rows = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
+def _object(line: str, place: str) -> Mapping[str, object]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"a line is no JSON: {error}", source=place) from error
+    if not isinstance(row, dict):
+        raise DataError(f"a line is no JSON object but {type(row).__name__}", source=place)
+    return row
+
+
+def _read_csv(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
     limit = csv.field_size_limit(sys.maxsize)  # a field may be a book
     try:
-        header = next(rows, [])
-        for row in rows:
-            place = f"{path}:{rows.line_num}"
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise DataError(f"a row has {len(row)} fields, the header {len(header)}", source=place)
-            yield from _row(dict(zip(header, row, strict=True)), columns, place)
-    except csv.Error as error:
-        raise DataError(f"a row is no CSV: {error}", source=f"{path}:{rows.line_num}") from error
+        rows = _fields(path, bad)
+        _, header = next(rows, ("", []))
+        for place, row in rows:
+            with bad.row():
+                if len(row) != len(header):
+                    raise DataError(f"a row has {len(row)} fields, the header {len(header)}", source=place)
+                yield from _row(dict(zip(header, row, strict=True)), columns, place)
     finally:
         csv.field_size_limit(limit)
+
+
+def _fields(path: Path, bad: BadRows) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a table that are not empty, each with its place."""
+    rows = csv.reader(io.StringIO(_content(path, bad), newline=""), strict=True)
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            fault = DataError(f"a row is no CSV: {error}", source=f"{path}:{rows.line_num}")
+            if "unexpected end" in str(error):  # a quote that nothing closes takes in every row after it
+                raise fault from error
+            bad.read(fault)
+            continue
+        if row is None:
+            return
+        if row:
+            yield f"{path}:{rows.line_num}", row
 
 
 def _row(row: Mapping[str, object], columns: Sequence[str], place: str) -> Iterator[Row]:
@@ -152,7 +176,7 @@ def _value(row: Mapping[str, object], column: str, place: str, may_be_number: bo
     return value
 
 
-def _read_hub(source: str, columns: Sequence[str]) -> list[Row]:
+def _read_hub(source: str, columns: Sequence[str], bad: BadRows) -> list[Row]:
     import datasets  # takes seconds to import, and local files do without
 
     name, _, split = source.partition(":")
@@ -163,13 +187,13 @@ def _read_hub(source: str, columns: Sequence[str]) -> list[Row]:
         raise DataError(f"the data set `{source}` cannot be had: {reason}") from error
     features = getattr(rows, "features", None) or {}
     names = {column: features[column].names for column in columns if hasattr(features.get(column), "names")}
-    kept = [
-        kept
-        for number, row in enumerate(rows)
-        for kept in _row(_with_names(row, names), columns, f"{source} row {number}")
-    ]
+    kept: list[Row] = []
+    known = bad.count
+    for number, row in enumerate(rows):
+        with bad.row():
+            kept += _row(_with_names(row, names), columns, f"{source} row {number}")
     if not kept:
-        raise DataError(f"the data set `{source}` holds no text")
+        raise bad.since(known, source) or DataError(f"the data set `{source}` holds no text")
     return kept
 
 

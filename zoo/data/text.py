@@ -6,6 +6,7 @@ import math
 import numpy as np
 from torch.utils.data import DataLoader
 
+from zoo.data.bad_rows import OnBadRow
 from zoo.data.base import TokenizerKind, ZooData, require_least
 from zoo.data.loading import HeldOut, Loader
 from zoo.data.masking import Masking
@@ -43,6 +44,7 @@ class Text(ZooData):
         batch_size: Rows of a batch.
         seed: Of the order in which rows are drawn.
         num_workers: Processes that make batches.
+        on_bad_row: Whether a row that cannot be used is an error, or is left out and counted.
     """
 
     tasks = frozenset({"text-generation", HIDING})
@@ -64,8 +66,11 @@ class Text(ZooData):
         batch_size: int = 16,
         seed: int = 0,
         num_workers: int = 0,
+        on_bad_row: OnBadRow = "error",
     ) -> None:
-        super().__init__(validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers)
+        super().__init__(
+            validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers, on_bad_row
+        )
         require_least("sequence_length", sequence_length, 2)
         if not 0 < mask_fraction < 1:
             raise SpecError(
@@ -81,10 +86,11 @@ class Text(ZooData):
     def documents(self) -> tuple[list[Document], list[Document]]:
         """Documents to train on and documents held out, read once."""
         if self._parts is None:
+            documents = read(self.source, self.text, self.bad_rows)
             if self.validation is not None:
-                self._parts = read(self.source, self.text), read(self.validation, self.text)
+                self._parts = documents, read(self.validation, self.text, self.bad_rows)
             else:
-                self._parts = split(read(self.source, self.text), self.validation_fraction)
+                self._parts = split(documents, self.validation_fraction)
         return self._parts
 
     def setup(self, stage: str) -> None:

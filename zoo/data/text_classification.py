@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
+from zoo.data.bad_rows import OnBadRow
 from zoo.data.base import TokenizerKind, ZooData, require_least
 from zoo.data.loading import HeldOut, Loader
 from zoo.data.measures import Measure, Question
@@ -42,6 +43,7 @@ class TextClassification(ZooData):
         batch_tokens: Tokens of a batch, padding counted, in place of batch_size.
         seed: Of the order in which texts are drawn.
         num_workers: Processes that make batches.
+        on_bad_row: Whether a row that cannot be used is an error, or is left out and counted.
     """
 
     tasks = frozenset({"text-classification"})
@@ -61,8 +63,11 @@ class TextClassification(ZooData):
         batch_tokens: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
+        on_bad_row: OnBadRow = "error",
     ) -> None:
-        super().__init__(validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers)
+        super().__init__(
+            validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers, on_bad_row
+        )
         require_least("max_length", max_length, 2)
         require_least("batch_tokens", batch_tokens or max_length, max_length)
         self.batch_tokens = batch_tokens
@@ -89,12 +94,16 @@ class TextClassification(ZooData):
         return apart(training, lambda example: example.text, self.validation_fraction)
 
     def _read(self, source: str) -> list[Example]:
-        def example(row: Row) -> Example:
-            if not row.values[self.label]:
-                raise DataError(f"`{self.label}` is empty", source=row.place)
-            return Example(row.values[self.text], row.values[self.label], row.place)
+        examples: list[Example] = []
+        for row in read_rows(source, [self.text, self.label], self.bad_rows):
+            with self.bad_rows.row():
+                examples.append(self._example(row))
+        return examples
 
-        return [example(row) for row in read_rows(source, [self.text, self.label])]
+    def _example(self, row: Row) -> Example:
+        if not row.values[self.label]:
+            raise DataError(f"`{self.label}` is empty", source=row.place)
+        return Example(row.values[self.text], row.values[self.label], row.place)
 
     def setup(self, stage: str) -> None:
         """Reads the examples, and gives the model labels and a tokenizer, if it has none."""
@@ -103,8 +112,8 @@ class TextClassification(ZooData):
         else:
             self.labels = self.found_labels()
         training, held_out = self.examples()
-        for example in (*training, *held_out):
-            self._number(example)
+        self._parts = self._labelled(training), self._labelled(held_out)
+        training, _ = self.examples()
         self._tokenizer = self.shared_tokenizer(lambda: [example.text for example in training])
 
     def found_labels(self) -> list[str]:
@@ -123,6 +132,15 @@ class TextClassification(ZooData):
         head = model.head_specs[model.head_name(self.head)]
         known = getattr(head, "labels", None)
         self.labels = known or model.adopt_labels(self.found_labels(), self.head)
+
+    def _labelled(self, examples: Sequence[Example]) -> list[Example]:
+        """Those that bear one of the head's labels."""
+        kept: list[Example] = []
+        for example in examples:
+            with self.bad_rows.row():
+                self._number(example)
+                kept.append(example)
+        return kept
 
     def _number(self, example: Example) -> int:
         if example.label in self.labels:

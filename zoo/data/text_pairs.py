@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch.utils.data import DataLoader
 
+from zoo.data.bad_rows import OnBadRow
 from zoo.data.base import TokenizerKind, ZooData, require_least
 from zoo.data.loading import HeldOut, Loader
 from zoo.data.measures import Measure, Question
@@ -49,6 +50,7 @@ class TextPairs(ZooData):
         row_tokens: Packs several pairs into rows of so many tokens on either side.
         seed: Of the order in which pairs are drawn.
         num_workers: Processes that make batches.
+        on_bad_row: Whether a row that cannot be used is an error, or is left out and counted.
     """
 
     tasks = frozenset({"text2text-generation"})
@@ -74,8 +76,11 @@ class TextPairs(ZooData):
         row_tokens: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
+        on_bad_row: OnBadRow = "error",
     ) -> None:
-        super().__init__(validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers)
+        super().__init__(
+            validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers, on_bad_row
+        )
         require_least("max_length", max_length, 2)
         require_least("batch_tokens", batch_tokens or max_length, max_length)
         require_least("row_tokens", row_tokens or max_length, max_length)
@@ -103,7 +108,7 @@ class TextPairs(ZooData):
         return apart(training, lambda pair: pair.input, self.validation_fraction)
 
     def _read(self, source: str) -> list[Pair]:
-        rows = read_rows(source, [self.input, self.target])
+        rows = read_rows(source, [self.input, self.target], self.bad_rows)
         return [Pair(row.values[self.input], row.values[self.target]) for row in rows]
 
     def setup(self, stage: str) -> None:

@@ -5,12 +5,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from zoo.layers import IGNORED
 from zoo.tokenizer import Tokenizer
 
 Batch = dict[str, Any]
 """What data hands to a module: tensors under the Hub's words, `input_ids` and `labels` among them."""
+
+
+def unlabelled(batch: Batch) -> Batch:
+    """The same batch with nothing to be learnt or measured."""
+    nothing = {"labels": IGNORED, "num_bytes": 0}
+    return {
+        name: torch.full_like(value, nothing[name]) if name in nothing else value
+        for name, value in batch.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from zoo.training.normalization import LabelMean
 from zoo.training.optimization import OptimizerFactory
 from zoo.training.pace import Pace
 from zoo.training.resuming import ExactResume
+from zoo.training.skipping import SkippedRows
 
 Plain = Mapping[str, Any]
 """A spec as class path and plain values, as a checkpoint keeps it."""
@@ -194,8 +195,8 @@ class ZooModule(L.LightningModule):
             return False
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """Every Trainer's checkpoints are such that the run can be resumed exactly."""
-        return [ExactResume()]
+        """Every Trainer's runs can be resumed exactly, and tell of rows that they left out."""
+        return [ExactResume(), SkippedRows()]
 
     def networks(self) -> tuple[nn.Module, nn.ModuleDict]:
         """A new backbone and its heads, without weights of their own choosing."""

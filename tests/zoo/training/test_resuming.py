@@ -81,9 +81,9 @@ def scenario_of(choice: dict[str, Any], seed: int) -> dict[str, Any]:
 
 def test_three_random_kills_change_nothing() -> None:
     chosen = [
-        {"kill": ["batch", 8], "accumulate": 3, "workers": 2, "precision": "bf16-mixed"},
+        {"kill": ["batch", 8], "accumulate": 3, "workers": 2, "precision": "bf16-mixed", "bad": [4, 9, 30]},
         {"kill": ["validation", 7], "val_check_interval": 0.4, "save_every": None},
-        {"kill": ["step", 8], "processes": 2, "max_steps": 10},
+        {"kill": ["step", 8], "processes": 2, "max_steps": 10, "bad": [4, 9, 30, 31, 32]},
     ]
     assert differences(*chosen) == [[], [], []]
 
