@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -59,6 +60,56 @@ def test_top_p_counts_what_top_k_left(row: list[float], top_k: int, top_p: float
     chosen = sorted(kept(Sampler(top_k=top_k), row))
     inner = kept(Sampler(top_p=top_p), [row[index] for index in chosen])
     assert kept(Sampler(top_k=top_k, top_p=top_p), row) == {chosen[index] for index in inner}
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(row=logits, min_p=st.floats(0.0, 1.0))
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest(row: list[float], min_p: float) -> None:
+    probabilities = torch.tensor(row, dtype=torch.float64).softmax(-1)
+    sure = (probabilities > min_p * probabilities.max() * (1 + 1e-5)).nonzero().flatten().tolist()
+    possible = (probabilities > min_p * probabilities.max() * (1 - 1e-5)).nonzero().flatten().tolist()
+    assert set(sure) <= kept(Sampler(min_p=min_p), row) <= set(possible)
+    assert row.index(max(row)) in kept(Sampler(min_p=min_p), row)
+
+
+def theirs(sampler: Sampler, logits_BV: Tensor) -> Tensor:
+    """transformers' processors in the order in which its `generate` calls them."""
+    calls: list[transformers.LogitsProcessor] = [transformers.TemperatureLogitsWarper(sampler.temperature)]
+    if sampler.top_k is not None:
+        calls.append(transformers.TopKLogitsWarper(sampler.top_k))
+    if sampler.top_p is not None:
+        calls.append(transformers.TopPLogitsWarper(sampler.top_p))
+    if sampler.min_p is not None:
+        calls.append(transformers.MinPLogitsWarper(sampler.min_p))
+    for call in calls:
+        logits_BV = call(None, logits_BV)
+    return logits_BV.softmax(-1)
+
+
+@settings(deadline=None, max_examples=150, derandomize=True)
+@given(
+    seed=st.integers(0, 2**31),
+    vocab_size=st.sampled_from([1, 2, 7, 300, 3000]),
+    # From one that is nearly sure of a token to one where more than the first guess are needed.
+    scale=st.sampled_from([0.01, 1.0, 9.0]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    temperature=st.floats(0.1, 3.0),
+    top_k=st.none() | st.integers(1, 400),
+    top_p=st.none() | st.floats(0.01, 0.999),
+    min_p=st.none() | st.floats(0.0, 1.0),
+)
+def test_what_is_drawn_from_equals_what_transformers_draws_from(
+    seed: int, vocab_size: int, scale: float, dtype: torch.dtype, **choices: Any
+) -> None:
+    sampler = Sampler(**choices)
+    generator = torch.Generator().manual_seed(seed)
+    # In bfloat16, many are equal, and which of those is cut depends on how they are sorted.
+    logits_BV = (torch.randn(3, vocab_size, generator=generator) * scale).to(dtype).float()
+    ours, expected = sampler.probabilities(logits_BV), theirs(sampler, logits_BV)
+    if dtype == torch.bfloat16:
+        ours, expected = ours.sort(-1).values, expected.sort(-1).values
+    assert torch.equal(ours > 0, expected > 0)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
 
 
 @settings(deadline=None, max_examples=30, derandomize=True)
@@ -142,6 +193,8 @@ def test_logits_in_bfloat16_are_drawn_from_in_float32() -> None:
         ({"top_k": -3}, "`top_k` must be at least 1, got -3"),
         ({"top_p": 0.0}, "`top_p` must lie in (0, 1], got 0.0"),
         ({"top_p": 1.5}, "`top_p` must lie in (0, 1], got 1.5"),
+        ({"min_p": -0.1}, "`min_p` must lie in [0, 1], got -0.1"),
+        ({"min_p": 1.1}, "`min_p` must lie in [0, 1], got 1.1"),
     ],
 )
 def test_choices_that_cannot_be_followed_are_refused(choices: dict[str, Any], message: str) -> None:

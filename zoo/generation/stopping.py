@@ -1,0 +1,125 @@
+"""The text of new tokens as they come, and the texts at which it ends."""
+
+from collections.abc import Callable, Sequence
+
+from zoo.errors import GenerationError
+
+Decode = Callable[[Sequence[int]], str]
+"""Ids to text."""
+
+BROKEN = "\N{REPLACEMENT CHARACTER}"
+"""What stands for a character of which some bytes are still to come."""
+
+
+class Spelling:
+    """What tokens say, piece by piece: joined, the pieces are what decoding all at once gives.
+
+    Only the newest tokens are decoded, beside those of the piece before: what a token says may depend on the one
+    before it.
+
+    Args:
+        decode: Ids to text.
+        before: Ids that come before and are not spelled.
+    """
+
+    def __init__(self, decode: Decode, before: Sequence[int] = ()) -> None:
+        self._decode = decode
+        self._ids = list(before)
+        self._said = decode(before) if before else ""
+        self._num_said = len(self._ids)
+
+    def add(self, ids: Sequence[int]) -> str:
+        """The next piece; empty while a character is not whole."""
+        self._ids += ids
+        text = self._decode(self._ids)
+        if len(text) <= len(self._said) or text.endswith(BROKEN):
+            return ""
+        piece = text[len(self._said) :]
+        self._ids = self._ids[self._num_said :]
+        self._num_said = len(self._ids)
+        self._said = self._decode(self._ids)
+        return piece
+
+    def end(self) -> str:
+        """What is left: a character that was never finished."""
+        return self._decode(self._ids)[len(self._said) :]
+
+
+class Stop:
+    """A text, piece by piece, up to the first of some texts to stop at.
+
+    What may be the beginning of one is held back until it is known not to be.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._longest = max(map(len, texts), default=0)
+        self._held = ""
+        self.is_reached = False
+
+    def add(self, piece: str) -> str:
+        """What is now known to come before a stop."""
+        if self.is_reached:
+            return ""
+        text = self._held + piece
+        # The first to be complete counts, so that it does not matter how a text comes in pieces.
+        found = min(
+            ((text.index(stop) + len(stop), text.index(stop)) for stop in self._texts if stop in text),
+            default=None,
+        )
+        self.is_reached = found is not None
+        num_shown = len(text) - self._num_open(text) if found is None else found[1]
+        self._held = text[num_shown:]
+        return text[:num_shown]
+
+    def end(self) -> str:
+        """What was held back, and no stop came of it."""
+        return "" if self.is_reached else self._held
+
+    def _num_open(self, text: str) -> int:
+        """How many of the last characters may be the beginning of a stop."""
+        for number in range(min(self._longest - 1, len(text)), 0, -1):
+            if any(stop.startswith(text[-number:]) for stop in self._texts):
+                return number
+        return 0
+
+
+class RowText:
+    """One row's new text while its ids come.
+
+    Args:
+        decode: Ids to text.
+        before: Ids that come before and are not spelled.
+        stop: Texts that end it, and are left out.
+
+    Raises:
+        GenerationError: One of them is empty.
+    """
+
+    def __init__(self, decode: Decode, before: Sequence[int] = (), stop: Sequence[str] = ()) -> None:
+        if "" in stop:
+            raise GenerationError("a text to stop at must not be empty")
+        self._spelling, self._stop = Spelling(decode, before), Stop(stop)
+        self._num_read = 0
+        self._shown: list[str] = []
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether one of the texts to stop at was reached."""
+        return self._stop.is_reached
+
+    def read(self, new: Sequence[int]) -> str:
+        """Takes all new ids so far, and says what may be shown of those that it had not read."""
+        piece = self._stop.add(self._spelling.add(new[self._num_read :]))
+        self._num_read = len(new)
+        self._shown.append(piece)
+        return piece
+
+    def end(self) -> str:
+        """What may be shown, now that nothing more comes."""
+        piece = self._stop.add(self._spelling.end()) + self._stop.end()
+        self._shown.append(piece)
+        return piece
+
+    def __str__(self) -> str:
+        return "".join(self._shown)
