@@ -20,7 +20,7 @@ class Node:
 class Choices:
     """A processor that leaves a row the tokens by which a choice goes on.
 
-    A row ends when it is a choice that no other begins with; where another does, an end token says which it is.
+    A row ends when it is a choice that no other begins with; where one does, an end token says which it is.
 
     Args:
         choices: Ids of each, by its text.

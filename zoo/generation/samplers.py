@@ -10,7 +10,7 @@ from zoo.errors import GenerationError
 from zoo.generation.rows import Row
 
 _MOSTLY_ENOUGH = 1024
-"""Tokens among which top-p's last one is looked for before all are sorted, which takes a hundred times longer."""
+"""Tokens among which top-p's last one is looked for, before all are sorted, which takes far longer."""
 
 
 @dataclass(frozen=True, kw_only=True)

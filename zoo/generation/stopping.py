@@ -14,8 +14,7 @@ BROKEN = "\N{REPLACEMENT CHARACTER}"
 class Spelling:
     """What tokens say, piece by piece: joined, the pieces are what decoding all at once gives.
 
-    Only the newest tokens are decoded, beside those of the piece before: what a token says may depend on the one
-    before it.
+    Only the newest tokens are decoded, and those of the piece before, on which it may depend what they say.
 
     Args:
         decode: Ids to text.

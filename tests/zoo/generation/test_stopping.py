@@ -1,6 +1,7 @@
 """Texts that come token by token, and what ends them."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_a_text_ends_before_its_first_stop_however_it_comes_in_pieces(
 ) -> None:
     stop, shown, places = Stop(stops), "", sorted(cuts | {0, len(text)})
     expected = up_to_a_stop(text, stops)
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         shown += stop.add(text[start:end])
         assert expected.startswith(shown)
     assert stop.is_reached == (expected != text)
