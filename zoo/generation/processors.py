@@ -62,7 +62,8 @@ class NoRepeatNGram:
             return set(ids)
         if len(ids) <= length:
             return set()
-        last, found, start = ids[-length:], set(), 0
+        last, start = ids[-length:], 0
+        found: set[int] = set()
         while True:
             try:
                 start = ids.index(last[0], start, len(ids) - length)
