@@ -7,13 +7,9 @@ import torch
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation.caches import Cache
+from zoo.generation.batches import Batch, Model
 from zoo.generation.rows import Row
 from zoo.generation.samplers import Sampler
-from zoo.layers import Mask
-
-Step = Callable[[Tensor, Mask, Cache], Tensor]
-"""Ids (batch, tokens), what they see and what came before, to the next ones' logits (batch, vocab_size)."""
 
 Processor = Callable[[Sequence[Row], Tensor], Tensor]
 """The rows of a batch and their next tokens' logits (batch, vocab_size) to the logits that are sampled.
@@ -25,6 +21,9 @@ it computes from its `ids`. It may change the logits in place, and must treat ea
 
 Steps = Iterator[dict[int, list[int]]]
 """The tokens that each step wrote, by the row's number; several at once, or none, where a method says so."""
+
+DROPPED_FRACTION = 0.25
+"""Rows are dropped from a batch when so many of them have ended: it costs a copy of what is remembered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,38 +57,37 @@ class Decoding:
         stops = self.should_stop is not None and self.should_stop(row.index, row.new)
         return stops or row.num_new >= self.max_new_tokens or row.ids[-1] in self.eos_token_ids
 
+    def extend(self, rows: Sequence[Row], logits_BV: Tensor) -> dict[int, list[int]]:
+        """Writes the next token of each row."""
+        tokens = self.choose(rows, logits_BV)
+        for row, token in zip(rows, tokens, strict=True):
+            row.ids.append(token)
+        return {row.index: [token] for row, token in zip(rows, tokens, strict=True)}
+
 
 @torch.inference_mode()
-def decode(step: Step, rows: Sequence[Row], decoding: Decoding, device: torch.device) -> Steps:
+def decode(model: Model, rows: Sequence[Row], decoding: Decoding) -> Steps:
     """Continues each row; a batch of rows gives what each alone would.
 
     Args:
-        step: The model.
-        rows: What to continue, none empty; they are padded on the left, and grow by what is written.
+        model: What writes.
+        rows: What to continue, none empty; they grow by what is written.
         decoding: When to stop, and how to choose.
-        device: Where the model is.
 
     Yields:
         The new token of each row that goes on, step by step; nothing is computed before it is asked for.
     """
     if not rows:
         return
-    longest = max(len(row.ids) for row in rows)
-    ids_BT = torch.tensor([[0] * (longest - len(row.ids)) + row.ids for row in rows], device=device)
-    lengths = torch.tensor([[len(row.ids)] for row in rows], device=device)
-    real_BT = torch.arange(longest, device=device) >= longest - lengths
-    is_padded = not bool(real_BT.all())
-    cache = Cache(longest + decoding.max_new_tokens)
-    open_rows = set(rows)
-    while open_rows:
-        chosen = decoding.choose(rows, step(ids_BT, Mask(real_BT if is_padded else None), cache))
-        written = {}
-        for row, token in zip(rows, chosen, strict=True):
-            if row in open_rows:
-                row.ids.append(token)
-                written[row.index] = [token]
-                if decoding.ends(row):
-                    open_rows.remove(row)
-        yield written
-        ids_BT = torch.tensor([[token] for token in chosen], device=device)
-        real_BT = torch.cat((real_BT, real_BT.new_ones(len(rows), 1)), -1)
+    batch = Batch(model, max(len(row.ids) for row in rows) + decoding.max_new_tokens)
+    going, logits_BV = list(range(len(rows))), batch.begin(rows)
+    while True:
+        going_on = batch.rows if len(going) == len(batch.rows) else [batch.rows[place] for place in going]
+        yield decoding.extend(going_on, logits_BV if len(going) == len(batch.rows) else logits_BV[going])
+        going = [place for place in going if not decoding.ends(batch.rows[place])]
+        if not going:
+            return
+        if len(batch.rows) - len(going) >= DROPPED_FRACTION * len(batch.rows):
+            batch.select(going)
+            going = list(range(len(going)))
+        logits_BV = batch.step()

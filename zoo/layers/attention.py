@@ -18,8 +18,11 @@ from zoo.layers.positions import Rope
 class KeyValueCache(Protocol):
     """What a layer remembers of the tokens that it has seen."""
 
-    def update(self, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds the keys and values of new tokens; returns those of all tokens."""
+    def update(self, k_BGTK: Tensor, v_BGTK: Tensor, reach: int | None = None) -> tuple[Tensor, Tensor]:
+        """Adds the keys and values of new tokens; returns those of all tokens that these may see.
+
+        Tokens that are `reach` tokens away, or farther, are seen by none, and need not be kept.
+        """
 
     def memory(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Keys and values of a text that does not change, made the first time."""
@@ -74,7 +77,7 @@ class Attention(nn.Module):
         if rope is not None:
             q_BHTK, k_BGTK = rope.turn(q_BHTK), rope.turn(k_BGTK)
         if cache is not None:
-            k_BGTK, v_BGTK = cache.update(k_BGTK, v_BGTK)
+            k_BGTK, v_BGTK = cache.update(k_BGTK, v_BGTK, mask.reach)
         return self._look(q_BHTK, k_BGTK, v_BGTK, mask)
 
     def _heads(self, x_BTD: Tensor) -> Tensor:

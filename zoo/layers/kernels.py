@@ -176,7 +176,7 @@ def block_wise(call: Call, attention: Callable[..., Any]) -> Tensor:
     """Attention by `flex_attention`, compiled or not."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    rule = sees(call.mask, call.num_keys - call.num_queries)
+    rule = sees(call.mask.of_newest(call.num_keys), call.num_keys - call.num_queries)
     size = call.q_BHTK.shape[0], None, call.num_queries, call.num_keys
     blocks = call.mask.once(
         f"blocks {size}", lambda: create_block_mask(rule, *size, device=call.q_BHTK.device.type)

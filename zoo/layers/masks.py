@@ -132,11 +132,19 @@ class Mask:
         boundaries: Tensor = self._found["boundaries"]
         return boundaries
 
+    def of_newest(self, num_keys: int) -> "Mask":
+        """The same view of the newest tokens alone, which may be all that a cache kept."""
+        documents_BS, prefix_BS = (
+            part if part is None or self.is_across else part[:, -num_keys:]
+            for part in (self.documents_BS, self.prefix_BS)
+        )
+        return replace(self, documents_BS=documents_BS, prefix_BS=prefix_BS, _found={})
+
     def dense(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
         """What is added to scores (batch or 1, heads or 1, queries or 1, keys); None where it is nothing.
 
         Boolean, true where seen, or, where there is a bias, the bias with minus infinity where not seen.
-        The queries are the last of the keys, or another text's.
+        The queries are the last of the keys, or another text's; the keys are all tokens or the newest ones.
         """
         seen = self.once(f"seen {num_queries} {num_keys}", lambda: self._seen(num_queries, num_keys, device))
         if self.bias_BHTS is None or seen is None:
@@ -145,7 +153,7 @@ class Mask:
 
     def _seen(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
         near = None if self.is_across else self._near(num_queries, num_keys, device)
-        together = self._together(num_queries, is_ordered=near is not None)
+        together = self._together(num_queries, num_keys, is_ordered=near is not None)
         if near is None or together is None:
             return together if near is None else near
         return near & together
@@ -163,14 +171,15 @@ class Mask:
             return near[None, None]
         if self.prefix_BS is None:
             return (near & (before_TS >= 0))[None, None]
-        return near & ((before_TS >= 0) | self.prefix_BS[:, None, None, :])
+        return near & ((before_TS >= 0) | self.prefix_BS[:, None, None, -num_keys:])
 
-    def _together(self, num_queries: int, *, is_ordered: bool) -> Tensor | None:
+    def _together(self, num_queries: int, num_keys: int, *, is_ordered: bool) -> Tensor | None:
         """By documents alone, (batch, 1, queries or 1, keys)."""
         seen_BS = self.documents_BS
         if seen_BS is None:
             return None
         asking_BT = self.asking_BT if self.is_across else seen_BS[:, -num_queries:]
+        seen_BS = seen_BS[:, -num_keys:]
         is_packed = seen_BS.dtype != torch.bool
         if asking_BT is None or not (is_packed or is_ordered):  # what is padding may then see what is real
             together = (seen_BS == 1)[:, None, None, :]

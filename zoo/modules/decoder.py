@@ -3,13 +3,11 @@
 from typing import ClassVar
 
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Cache, Decoding, Steps, decode, rows_of
+from zoo.generation import Model
 from zoo.heads.base import Head
 from zoo.heads.causal_lm import CausalLM
-from zoo.layers import Mask
 from zoo.modules.generating import DEFAULT_NEW_TOKENS, GeneratingModule
 from zoo.specs import DecoderSpec, HeadSpec, HubModel, ScheduleSpec, Shape
 from zoo.training.blocks import Checkpointing
@@ -44,14 +42,9 @@ class DecoderModule(GeneratingModule):
         head = CausalLM() if head is None and heads is None else head
         super().__init__(backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing)
 
-    def write(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> Steps:
-        """What follows each prompt, step by step."""
-
-        def step(input_ids: Tensor, mask: Mask, cache: Cache) -> Tensor:
-            logits_BV: Tensor = head(self.backbone(input_ids, mask, cache)[:, -1], {})
-            return logits_BV
-
-        return decode(step, rows_of(prompts, seed=decoding.seed), decoding, self.device)
+    def model_under(self, head: Head) -> Model:
+        """The backbone and a head as generation sees them."""
+        return Model(hidden_states=self.backbone, logits=lambda hidden: head(hidden, {}), device=self.device)
 
     def new_text(self, prompt: list[int], new: list[int]) -> str:
         """What new ids say after their prompt."""

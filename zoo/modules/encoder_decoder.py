@@ -1,5 +1,6 @@
 """Training an encoder-decoder, and writing texts about texts with it."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -7,7 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from zoo.errors import GenerationError, SpecError
-from zoo.generation import Cache, Decoding, Steps, decode, rows_of
+from zoo.generation import Cache, Model, Source
 from zoo.heads.base import Batch, Head
 from zoo.heads.seq2seq_lm import Seq2SeqLM
 from zoo.layers import IGNORED, Mask
@@ -95,26 +96,33 @@ class EncoderDecoderModule(GeneratingModule):
             later_BT = later_BT.masked_fill((real_BT > 0) & (real_BT != before_BT), self.start_id)
         return later_BT.masked_fill(later_BT == IGNORED, self._pad_id)
 
-    def write(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> Steps:
-        """What is written about each prompt, step by step."""
-        backbone = self.backbone
-        longest = max(map(len, prompts), default=0)
-        ids_BS = torch.full((len(prompts), longest), self._pad_id, device=self.device)
-        for row, prompt in enumerate(prompts):
-            ids_BS[row, : len(prompt)] = torch.tensor(prompt, device=self.device)
+    def model_under(self, head: Head) -> Model:
+        """The backbone and a head as generation sees them."""
+
+        def hidden_states(input_ids: Tensor, mask: Mask, cache: Cache) -> Tensor:
+            source = cache.source
+            assert source is not None
+            hidden_BTD: Tensor = self.backbone.decode(  # type: ignore[operator]
+                input_ids, mask, source.hidden_BSD, source.mask, cache
+            )
+            return hidden_BTD
+
+        return Model(
+            hidden_states=hidden_states,
+            logits=lambda hidden: head(hidden, {}),
+            device=self.device,
+            read=self._source,
+            start=[self.start_id],
+        )
+
+    def _source(self, prompts: Sequence[Sequence[int]]) -> Source:
+        longest = max(map(len, prompts))
+        rows = [[*prompt, *[self._pad_id] * (longest - len(prompt))] for prompt in prompts]
         lengths_B1 = torch.tensor([[len(prompt)] for prompt in prompts], device=self.device)
         real_BS = torch.arange(longest, device=self.device) < lengths_B1
-        seen = Mask(None if bool(real_BS.all()) else real_BS)
-        with torch.inference_mode():
-            memory_BSD = backbone.encode(ids_BS, seen)  # type: ignore[operator]
-
-        def step(input_ids: Tensor, mask: Mask, cache: Cache) -> Tensor:
-            hidden_BTD = backbone.decode(input_ids, mask, memory_BSD, seen, cache)  # type: ignore[operator]
-            logits_BV: Tensor = head(hidden_BTD[:, -1], {})
-            return logits_BV
-
-        rows = rows_of(prompts, start=[self.start_id], seed=decoding.seed)
-        return decode(step, rows, decoding, self.device)
+        mask = Mask(None if bool(real_BS.all()) else real_BS)
+        hidden_BSD = self.backbone.encode(torch.tensor(rows, device=self.device), mask)  # type: ignore[operator]
+        return Source(hidden_BSD, real_BS)
 
     def new_text(self, prompt: list[int], new: list[int]) -> str:
         """What new ids say."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Decoding, Sampler, Steps
+from zoo.generation import Decoding, Model, Sampler, Steps, decode, rows_of
 from zoo.heads.base import Batch, Head
 from zoo.modules.base import ZooModule, evaluating
 from zoo.tokenizer import Tokenizer
@@ -20,11 +20,16 @@ class GeneratingModule(ZooModule):
     """A module whose backbone can write, token by token."""
 
     @abstractmethod
+    def model_under(self, head: Head) -> Model:
+        """The backbone and a head as generation sees them."""
+
     def write(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> Steps:
         """What a head writes after, or about, each prompt: the new tokens of each step as it is made.
 
         Every part must be in evaluation mode for as long as steps are asked for.
         """
+        model = self.model_under(head)
+        return decode(model, rows_of(prompts, start=model.start, seed=decoding.seed), decoding)
 
     def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
         """What a head writes after, or about, each prompt, as a whole."""

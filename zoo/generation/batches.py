@@ -1,0 +1,111 @@
+"""Rows that are written together: what a model remembers of them, and who stands where."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zoo.generation.caches import Cache, Source
+from zoo.generation.rows import Row
+from zoo.layers.masks import Mask
+
+
+@dataclass(frozen=True)
+class Model:
+    """What writes, as generation sees it."""
+
+    hidden_states: Callable[[Tensor, Mask, Cache], Tensor]
+    """New ids (batch, tokens), what is real of all so far, and what came before, to hidden states
+    (batch, tokens, hidden_size); the cache then remembers the new ones, too."""
+    logits: Callable[[Tensor], Tensor]
+    """Hidden states (…, hidden_size) to logits (…, vocab_size)."""
+    device: torch.device
+    """Where the weights are."""
+    read: Callable[[Sequence[Sequence[int]]], Source] | None = None
+    """What an encoder makes of prompts; None: the decoder continues them."""
+    start: Sequence[int] | None = None
+    """What the decoder starts from, where it does not continue the prompt."""
+
+
+class Batch:
+    """Rows that end at the same column of one cache.
+
+    Args:
+        model: What writes them.
+        max_tokens: Columns at most: the longest row with all that will be written.
+        spare: How many of the newest tokens may be taken back.
+    """
+
+    def __init__(self, model: Model, max_tokens: int, spare: int = 0) -> None:
+        self.model, self.max_tokens = model, max_tokens
+        self.rows: list[Row] = []
+        self._cache = Cache(max_tokens, spare)
+        self._starts: list[int] = []
+        """The column of each row's first token."""
+
+    @property
+    def length(self) -> int:
+        """Columns that are taken."""
+        return self._cache.length
+
+    @torch.inference_mode()
+    def begin(self, rows: Sequence[Row]) -> Tensor:
+        """Reads the first rows; returns the logits (batch, vocab_size) of what follows each."""
+        assert not self.rows
+        self.rows = list(rows)
+        longest = max(len(row.ids) for row in rows)
+        self._starts = [longest - len(row.ids) for row in rows]
+        if self.model.read is not None:
+            self._cache.source = self.model.read([row.prompt for row in rows])
+        ids = [[0] * start + row.ids for row, start in zip(rows, self._starts, strict=True)]
+        return self.read(ids)[:, 0]
+
+    @torch.inference_mode()
+    def read(self, ids: Sequence[Sequence[int]], num_last: int = 1) -> Tensor:
+        """Reads as many new ids of each row; returns the logits (batch, num_last, vocab_size) of the last."""
+        ids_BT = torch.tensor(ids, device=self.model.device)
+        mask = self._mask(self._cache.length + ids_BT.shape[1])
+        hidden_BTD = self.model.hidden_states(ids_BT, mask, self._cache)
+        return self.model.logits(hidden_BTD[:, -num_last:])
+
+    def step(self) -> Tensor:
+        """Reads each row's newest token; returns the logits (batch, vocab_size) of what follows it."""
+        return self.read([row.ids[-1:] for row in self.rows])[:, 0]
+
+    def _mask(self, num_columns: int) -> Mask:
+        if not any(self._starts):
+            return Mask()
+        starts_B1 = torch.tensor(self._starts, device=self.model.device)[:, None]
+        return Mask(torch.arange(num_columns, device=self.model.device) >= starts_B1)
+
+    @torch.inference_mode()
+    def select(self, places: Sequence[int], since: int = 0) -> None:
+        """Keeps the rows at these places, in this order; of tokens before `since`, see `Cache.select`."""
+        self._starts = [self._starts[place] for place in places]
+        self.rows = [self.rows[place] for place in places]
+        self._cache.select(torch.tensor(places, device=self.model.device), since)
+
+    @torch.inference_mode()
+    def replace(self, places: Sequence[int], rows: Sequence[Row]) -> Tensor:
+        """Reads new rows in place of others; returns the logits of what follows each new one."""
+        other = Batch(self.model, max(len(row.ids) for row in rows))
+        logits_NV = other.begin(rows)
+        self.make_room(other.length)
+        self._cache.put(torch.tensor(places, device=self.model.device), other._cache)
+        for place, row, start in zip(places, rows, other._starts, strict=True):
+            self.rows[place] = row
+            self._starts[place] = self.length - other.length + start
+        return logits_NV
+
+    @torch.inference_mode()
+    def make_room(self, num_columns: int) -> None:
+        """Has at least so many columns; more are put before the first, or those before all rows given up."""
+        more = num_columns - self.length if num_columns > self.length else -min(self._starts)
+        self._cache.move(more)
+        self._starts = [max(0, start + more) for start in self._starts]
+
+    @torch.inference_mode()
+    def truncate(self, length: int) -> None:
+        """Takes back all but so many columns."""
+        self._cache.truncate(length)
