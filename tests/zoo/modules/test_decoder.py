@@ -150,8 +150,8 @@ class Scripted:
         tokens = writer.tokenizer.encode(text)  # type: ignore[union-attr]
         self.steps = 0
 
-        def step(hidden_BD: Tensor, batch: Batch) -> Tensor:
-            wanted = torch.tensor([tokens[self.steps]] * len(hidden_BD))
+        def step(hidden_BTD: Tensor, batch: Batch) -> Tensor:
+            wanted = torch.full(hidden_BTD.shape[:-1], tokens[self.steps])
             self.steps += 1
             return torch.nn.functional.one_hot(wanted, 300).float()
 
