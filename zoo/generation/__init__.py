@@ -2,21 +2,28 @@
 
 from zoo.generation.batches import Batch, Model
 from zoo.generation.caches import Cache, LayerCache, Source
+from zoo.generation.choices import Choices
 from zoo.generation.decoding import Decoding, Processor, Steps, decode
 from zoo.generation.rows import Row, rows_of
 from zoo.generation.samplers import Sampler
+from zoo.generation.settings import Settings
+from zoo.generation.stopping import RowText, Stopping
 
 __all__ = [
     "Batch",
     "Cache",
+    "Choices",
     "Decoding",
     "LayerCache",
     "Model",
     "Processor",
     "Row",
+    "RowText",
     "Sampler",
+    "Settings",
     "Source",
     "Steps",
+    "Stopping",
     "decode",
     "rows_of",
 ]

@@ -149,6 +149,11 @@ class ForcedEnd:
         return logits_BV
 
 
+def renormalize(rows: Sequence[Row], logits_BV: Tensor) -> Tensor:
+    """Makes what is left a distribution again, of which beams add up the logarithms."""
+    return logits_BV.log_softmax(-1)
+
+
 def _ends_with(ids: list[int], end: Sequence[int]) -> bool:
     return not end or ids[-len(end) :] == list(end)
 

@@ -99,8 +99,12 @@ class RowText:
         if "" in stop:
             raise GenerationError("a text to stop at must not be empty")
         self._spelling, self._stop = Spelling(decode, before), Stop(stop)
-        self._num_read = 0
+        self._read: list[int] = []
         self._shown: list[str] = []
+
+    def goes_on_as(self, new: Sequence[int]) -> bool:
+        """Whether these new ids begin with those that were read."""
+        return new[: len(self._read)] == self._read
 
     @property
     def is_stopped(self) -> bool:
@@ -109,8 +113,9 @@ class RowText:
 
     def read(self, new: Sequence[int]) -> str:
         """Takes all new ids so far, and says what may be shown of those that it had not read."""
-        piece = self._stop.add(self._spelling.add(new[self._num_read :]))
-        self._num_read = len(new)
+        unread = list(new[len(self._read) :])
+        piece = self._stop.add(self._spelling.add(unread))
+        self._read += unread
         self._shown.append(piece)
         return piece
 
@@ -122,3 +127,33 @@ class RowText:
 
     def __str__(self) -> str:
         return "".join(self._shown)
+
+
+class Stopping:
+    """Whether a row ends with its newest token: at a text to stop at, or because its choice is complete.
+
+    Args:
+        make_text: What reads a row, by its number; None where there is no text to stop at.
+        is_complete: Whether new ids are all that a row may write.
+    """
+
+    def __init__(
+        self,
+        make_text: Callable[[int], RowText] | None = None,
+        is_complete: Callable[[Sequence[int]], bool] | None = None,
+    ) -> None:
+        self._make_text, self._is_complete = make_text, is_complete
+        self._texts: dict[int, RowText] = {}
+
+    def __call__(self, index: int, new: list[int]) -> bool:
+        """Asked after each token of each row, or of each text that is kept of it."""
+        if self._is_complete is not None and self._is_complete(new):
+            return True
+        return self._make_text is not None and self._is_stopped(self._make_text, index, new)
+
+    def _is_stopped(self, make_text: Callable[[int], RowText], index: int, new: list[int]) -> bool:
+        text = self._texts.get(index)
+        if text is None or not text.goes_on_as(new):  # beams change places
+            text = self._texts[index] = make_text(index)
+        text.read(new)
+        return text.is_stopped

@@ -5,10 +5,10 @@ from typing import ClassVar
 from lightning.pytorch.cli import OptimizerCallable
 
 from zoo.errors import GenerationError
-from zoo.generation import Model
+from zoo.generation import Model, Settings
 from zoo.heads.base import Head
 from zoo.heads.causal_lm import CausalLM
-from zoo.modules.generating import DEFAULT_NEW_TOKENS, GeneratingModule
+from zoo.modules.generating import GeneratingModule
 from zoo.specs import DecoderSpec, HeadSpec, HubModel, ScheduleSpec, Shape
 from zoo.training.blocks import Checkpointing
 
@@ -46,13 +46,11 @@ class DecoderModule(GeneratingModule):
         """The backbone and a head as generation sees them."""
         return Model(hidden_states=self.backbone, logits=lambda hidden: head(hidden, {}), device=self.device)
 
-    def new_text(self, prompt: list[int], new: list[int]) -> str:
-        """What new ids say after their prompt."""
-        # Decoded with it: some tokenizers drop the space that a text begins with.
-        before = self.require_tokenizer().decode(prompt)
-        return self.require_tokenizer().decode(prompt + new)[len(before) :]
+    def before(self, prompt: list[int]) -> list[int]:
+        """The prompt: some tokenizers drop the space that a text begins with."""
+        return prompt
 
-    def room(self, prompts: list[list[int]], max_new_tokens: int | None) -> int:
+    def room(self, prompts: list[list[int]], max_new_tokens: int | None, settings: Settings) -> int:
         """How many tokens may follow: as many as were asked for, or as many as fit.
 
         Raises:
@@ -67,5 +65,5 @@ class DecoderModule(GeneratingModule):
                 if longest < limit
                 else "shorten the prompt",
             )
-        default = self.generation_config.get("max_new_tokens") or DEFAULT_NEW_TOKENS
+        default = settings.default_new_tokens(longest)
         return min(default, limit - longest) if max_new_tokens is None else max_new_tokens

@@ -8,11 +8,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from zoo.errors import GenerationError, SpecError
-from zoo.generation import Cache, Model, Source
+from zoo.generation import Cache, Model, Settings, Source
 from zoo.heads.base import Batch, Head
 from zoo.heads.seq2seq_lm import Seq2SeqLM
 from zoo.layers import IGNORED, Mask
-from zoo.modules.generating import DEFAULT_NEW_TOKENS, GeneratingModule
+from zoo.modules.generating import GeneratingModule
 from zoo.specs import EncoderDecoderSpec, HeadSpec, HubModel, ScheduleSpec, Shape
 from zoo.training.blocks import Checkpointing
 
@@ -83,6 +83,12 @@ class EncoderDecoderModule(GeneratingModule):
         return self._pad_id if start is None else start
 
     @property
+    def first_id(self) -> int:
+        """The same, where texts are written: generation_config.json may say another one."""
+        saved = self.generation_config.get("decoder_start_token_id")
+        return self.start_id if saved is None else int(saved)
+
+    @property
     def _pad_id(self) -> int:
         if self.spec.pad_token_id is None:
             raise SpecError("an encoder-decoder needs a `pad_token_id`", at="model.backbone.pad_token_id")
@@ -112,7 +118,7 @@ class EncoderDecoderModule(GeneratingModule):
             logits=lambda hidden: head(hidden, {}),
             device=self.device,
             read=self._source,
-            start=[self.start_id],
+            start=[self.first_id],
         )
 
     def _source(self, prompts: Sequence[Sequence[int]]) -> Source:
@@ -124,17 +130,17 @@ class EncoderDecoderModule(GeneratingModule):
         hidden_BSD = self.backbone.encode(torch.tensor(rows, device=self.device), mask)  # type: ignore[operator]
         return Source(hidden_BSD, real_BS)
 
-    def new_text(self, prompt: list[int], new: list[int]) -> str:
-        """What new ids say."""
-        return self.require_tokenizer().decode(new)
+    def before(self, prompt: list[int]) -> list[int]:
+        """None: what is written stands alone."""
+        return []
 
-    def room(self, prompts: list[list[int]], max_new_tokens: int | None) -> int:
+    def room(self, prompts: list[list[int]], max_new_tokens: int | None, settings: Settings) -> int:
         """How many tokens may be written: as many as were asked for, or the default, if they fit.
 
         Raises:
             GenerationError: The prompts, or what is asked for, are too long for the model.
         """
-        default = self.generation_config.get("max_new_tokens") or DEFAULT_NEW_TOKENS
+        default = settings.default_new_tokens(num_given=1)
         if not self.spec.is_bounded:
             return default if max_new_tokens is None else max_new_tokens
         limit, longest = self.spec.max_position_embeddings, max(map(len, prompts), default=0)

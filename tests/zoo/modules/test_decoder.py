@@ -209,14 +209,14 @@ def test_the_end_token_comes_from_the_spec_and_from_the_tokenizer_in_turn(tokeni
     end = tokenizer.special_id("eos_token")
     module = built(vocab_size=300, eos_token_id=7)
     module.generation_config = {}
-    assert module._eos_token_ids() == {7}
+    assert module.eos_token_ids == {7}
     module = built(vocab_size=300, eos_token_id=None)
     module.generation_config = {}
-    assert module._eos_token_ids() == set()
+    assert module.eos_token_ids == set()
     module.adopt_tokenizer(tokenizer)
-    assert module._eos_token_ids() == {end}
+    assert module.eos_token_ids == {end}
     module.generation_config = {"eos_token_id": [3, 4]}
-    assert module._eos_token_ids() == {3, 4}
+    assert module.eos_token_ids == {3, 4}
 
 
 def test_what_generation_config_says_is_the_default(model: DecoderModule) -> None:

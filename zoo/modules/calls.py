@@ -1,0 +1,113 @@
+"""What one call of `generate` asks for, checked as a whole before anything is computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+from zoo.errors import GenerationError
+from zoo.generation import Choices, Decoding, Processor, RowText, Settings, Stopping
+from zoo.heads.base import Head
+from zoo.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from zoo.modules.generating import GeneratingModule
+
+Inputs = str | list[str] | Tensor
+"""A text, several, or ids (batch, tokens)."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """Prompts, and how they are to be continued or answered."""
+
+    prompts: list[list[int]]
+    """Each as often as texts of it are asked for."""
+    decoding: Decoding
+    head: Head
+    settings: Settings
+
+    @classmethod
+    def of(
+        cls,
+        module: "GeneratingModule",
+        inputs: Inputs,
+        *,
+        attention_mask: Tensor | None = None,
+        max_new_tokens: int | None = None,
+        choices: Sequence[str] | None = None,
+        processors: Sequence[Processor] = (),
+        seed: int | None = None,
+        head: str | None = None,
+        stop: str | Sequence[str] | None = None,
+        **settings: Any,
+    ) -> Self:
+        """From the arguments of `generate`; what is not given is as generation_config.json says.
+
+        Raises:
+            GenerationError: As `generate` does.
+        """
+        chosen = Settings.of(module.generation_config, stop_strings=stop, **settings)
+        if chosen.num_beams > 1:
+            raise GenerationError("beam search is not there yet", hint="set `num_beams` to 1")
+        given = prompts_of(inputs, attention_mask, module.tokenizer)
+        limit = module.room(given, max_new_tokens, chosen)
+        ends = module.eos_token_ids
+        prompts = [prompt for prompt in given for _ in range(chosen.num_return_sequences)]
+        among = None if choices is None else Choices(_spelled(module, choices, prompts[:1]), ends)
+
+        def make_text(index: int) -> RowText:
+            return module.text_of(prompts[index], chosen.stop)
+
+        decoding = Decoding(
+            max_new_tokens=limit,
+            sampler=chosen.sampler,
+            processors=chosen.processors(ends, limit, [*([among] if among else ()), *processors]),
+            seed=seed,
+            eos_token_ids=ends,
+            should_stop=Stopping(make_text if chosen.stop else None, among.is_complete if among else None)
+            if chosen.stop or among
+            else None,
+        )
+        return cls(prompts, decoding, module.writer(head), chosen)
+
+
+def prompts_of(inputs: Inputs, attention_mask: Tensor | None, tokenizer: Tokenizer | None) -> list[list[int]]:
+    """Ids of each prompt, without padding.
+
+    Raises:
+        GenerationError: One is empty, or there is no tokenizer for a text.
+    """
+    if isinstance(inputs, Tensor):
+        if inputs.ndim != 2:
+            raise GenerationError(f"ids must be (batch, tokens), got the shape {tuple(inputs.shape)}")
+        real = torch.ones_like(inputs) if attention_mask is None else attention_mask
+        prompts = [ids[keep.bool()].tolist() for ids, keep in zip(inputs, real, strict=True)]
+    elif tokenizer is None:
+        raise GenerationError("the model has no tokenizer, so it takes ids, not text")
+    else:
+        prompts = tokenizer.encode_batch([inputs] if isinstance(inputs, str) else inputs)
+    for index, prompt in enumerate(prompts):
+        if not prompt:
+            raise GenerationError(f"prompt {index} is empty", hint="give at least one token to continue")
+    return prompts
+
+
+def _spelled(
+    module: "GeneratingModule", texts: Sequence[str], prompts: list[list[int]]
+) -> dict[str, list[int]]:
+    """Ids that say each text where they are written after a prompt."""
+    tokenizer = module.require_tokenizer()
+
+    def ids_of(text: str) -> list[int]:
+        # Some tokenizers put a space before a text that stands alone.
+        for anchor in ("", "\n", "."):
+            before, both = tokenizer.encode_batch([anchor, anchor + text], special=False)
+            ids = both[len(before) :]
+            if both == before + ids and all(module.new_text(prompt, ids) == text for prompt in prompts):
+                return ids
+        return tokenizer.encode(text, special=False)
+
+    return {text: ids_of(text) for text in texts}
