@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from zoo.cli import defaults, diagnosis, layering, recipes
 from zoo.cli.recipes import Recipe
+from zoo.data.loading import death_of_worker
 from zoo.errors import CheckpointError, DataError, RecipeError, ZooError
 from zoo.hub.loading import read_checkpoint
 from zoo.modules.base import ZooModule
@@ -197,6 +198,9 @@ def run(verb: str, arguments: list[str], command: type[ZooCLI] = ZooCLI) -> None
         _place(error, recipe)
         raise
     except (MisconfigurationException, RuntimeError, ValueError, TypeError) as error:
+        if isinstance(error, RuntimeError) and (death := death_of_worker(error)):
+            _place(death, recipe)
+            raise death from error
         if not _is_lightnings(error):
             raise
         refused = _trainers(error, recipe.values.get("trainer", {}))

@@ -363,12 +363,17 @@ def _fetched(
     try:
         yield from made
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise DataError(
-            f"a process that makes batches died: {str(error).splitlines()[0]}",
-            hint="too little memory is the commonest cause: fewer data.num_workers need less",
-        ) from error
+        raise death_of_worker(error) or error from error
+
+
+def death_of_worker(error: RuntimeError) -> DataError | None:
+    """What to say of an error of torch's, if it is about a dead worker; it may be raised amid any step."""
+    if "DataLoader worker" not in str(error):
+        return None
+    return DataError(
+        f"a process that makes batches died: {str(error).splitlines()[0].strip()}",
+        hint="too little memory is the commonest cause: fewer data.num_workers need less",
+    )
 
 
 def _received(batch: Batch | _Failure | _Rest, bad: BadRows, kind: str) -> Batch:

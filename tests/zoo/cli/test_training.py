@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -300,6 +301,36 @@ def test_a_metric_that_is_not_there_is_no_traceback(command: Command, workplace:
         "zoo: the Trainer refuses: Early stopping conditioned on metric `x` which is not"
     )
     assert (at, source) == ("  at    trainer", "  in    recipe.yaml:23")
+
+
+KILL_WORKER = """
+import multiprocessing, time
+from lightning.pytorch.callbacks import Callback
+
+class KillWorker(Callback):
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == 1:
+            multiprocessing.active_children()[0].kill()
+            time.sleep(20)  # torch is told amid the step
+"""
+
+
+def test_a_worker_that_dies_amid_a_step_is_one_sentence(
+    command: Command, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "kill_worker.py").write_text(KILL_WORKER)
+    monkeypatch.syspath_prepend(workplace)
+    outcome = command(*FIT, "--data.num_workers", "1", "--trainer.callbacks+=kill_worker.KillWorker")
+    assert outcome.code == 2
+    told, *more = outcome.err.splitlines()
+    assert re.fullmatch(
+        r"zoo: a process that makes batches died: DataLoader worker .* signal: Killed\.", told
+    )
+    assert more == [
+        "  at    data",
+        "  in    recipe.yaml:16",
+        "  too little memory is the commonest cause: fewer data.num_workers need less",
+    ]
 
 
 # A process of its own
