@@ -83,16 +83,44 @@ def _require_plain(path: Path, index: Any) -> None:
                 torch.load(io.BytesIO(file.read(place.length)), weights_only=True)
 
 
+def whole(path: Path) -> dict[str, Any]:
+    """What the folder holds, its tensors put together; an optimizer's state is by names of parameters.
+
+    Raises:
+        CheckpointError: A part is missing or broken, or it holds more than tensors and plain values.
+    """
+    checkpoint = read(path)
+    with (path / _INDEX).open("rb") as file:
+        index = _Plain(file).load()
+    found: dict[str, Any] = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        if isinstance(entry, TensorStorageMetadata)
+        else None
+        for name, entry in index.state_dict_metadata.items()
+    }
+    _load(found, path)
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in found.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = value
+    checkpoint["state_dict"] = parts.pop("state_dict")
+    return {**checkpoint, "optimizer_states": list(parts.values())}
+
+
 def fill(module: nn.Module, path: Path) -> None:
     """Reads the folder's weights into a model, on one process.
 
     Raises:
         CheckpointError: They are not all there, or are not the model's.
     """
+    _load({"state_dict": module.state_dict()}, path)
+
+
+def _load(state: dict[str, Any], path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that one process is meant is said
         try:
-            state_dict_loader.load({"state_dict": module.state_dict()}, checkpoint_id=path, no_dist=True)
+            state_dict_loader.load(state, checkpoint_id=path, no_dist=True)
         except Exception as error:  # torch raises many kinds
             reason = textwrap.shorten(str(error), 400)
             raise CheckpointError(f"the weights of {path} cannot be read: {reason}") from error

@@ -11,7 +11,6 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from zoo import registry
 from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean, with_article
@@ -22,11 +21,12 @@ from zoo.layers import Mask, initialize, materialize
 from zoo.schedules import Constant, WarmupCosine
 from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
 from zoo.tokenizer import Tokenizer
-from zoo.training import blocks, clipping, optimization, sharding
+from zoo.training import blocks, clipping, optimization, restoring, sharding
 from zoo.training.blocks import Checkpointing
 from zoo.training.normalization import LabelMean
 from zoo.training.optimization import OptimizerFactory
 from zoo.training.pace import Pace
+from zoo.training.restoring import Schedule
 from zoo.training.resuming import ExactResume
 from zoo.training.skipping import SkippedRows
 
@@ -495,8 +495,9 @@ class ZooModule(L.LightningModule):
                 at="trainer.max_steps",
                 hint="set trainer.max_steps or trainer.max_epochs, or lr_schedule: zoo.schedules.Constant",
             )
-        scheduler = LambdaLR(optimizer, lambda step: self.lr_schedule.factor((step + 1) / max(num_steps, 1)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        restoring.take_either(optimizer, self)
+        schedule = Schedule(optimizer, lambda step: self.lr_schedule.factor((step + 1) / max(num_steps, 1)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
         self,

@@ -10,8 +10,8 @@ import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from zoo.errors import CheckpointError
+from zoo.hub import sharded
 from zoo.hub.loading import read_checkpoint
-from zoo.hub.sharded import is_sharded
 
 LAST = "last.ckpt"
 """The file that a run keeps up to date."""
@@ -56,19 +56,14 @@ class AtomicCheckpointIO(CheckpointIO):
         map_location: Callable[..., Any] | None = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Reads a checkpoint.
+        """Reads a checkpoint, also one that several processes wrote, each its part.
 
         Raises:
-            CheckpointError: It is not there, is cut off, holds more than tensors and plain values, or is a
-                folder of parts.
+            CheckpointError: It is not there, is cut off, or holds more than tensors and plain values.
         """
         path = Path(path)
-        if is_sharded(path):
-            raise CheckpointError(
-                f"{path} was written by processes that shared a model, each its part, "
-                "and this run's strategy reads one file",
-                hint="go on with the strategy that wrote it, on any number of processes",
-            )
+        if sharded.is_sharded(path):
+            return sharded.whole(path)
         try:
             return read_checkpoint(path, mmap=False)
         except CheckpointError as error:

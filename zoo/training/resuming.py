@@ -15,9 +15,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from zoo.training import randomness
 from zoo.training.files import AtomicCheckpointIO
+from zoo.training.restoring import names_of
 
 KEY = "resume"
 """Where a checkpoint keeps what is added here."""
+
+OPTIMIZED = "optimized"
+"""There, the names of the parameters that an optimizer knows by number."""
 
 
 class ExactResume(Callback):
@@ -35,12 +39,13 @@ class ExactResume(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds the random numbers of every process, and puts the counters right."""
+        """Adds every process's random numbers and parameters' names, and puts the counters right."""
         mine = randomness.capture()
         states = [mine] * trainer.world_size
         if trainer.world_size > 1:
             torch.distributed.all_gather_object(states, mine)
-        checkpoint[KEY] = {"random": states}
+        groups = [names for optimizer in trainer.optimizers for names in names_of(pl_module, optimizer)]
+        checkpoint[KEY] = {"random": states, OPTIMIZED: [name for names in groups for name in names]}
         if trainer.state.fn == "fit":
             settle(checkpoint["loops"]["fit_loop"], trainer)
 

@@ -22,15 +22,18 @@ from torch.optim import Optimizer
 
 from zoo.errors import CheckpointError, RecipeError
 from zoo.hub.loading import read_checkpoint
+from zoo.training import restoring, resuming
 from zoo.training.files import previous_of
 
 _BY_NAME = StateDictOptions(flatten_optimizer_state_dict=True)
+_WHOLE = StateDictOptions(full_state_dict=True)
 
 
 class ShardedStrategy(ModelParallelStrategy):
     """FSDP2, tensor parallelism, or both, for every family.
 
-    A checkpoint is a folder to which each process writes its part; any number of processes goes on from it.
+    A checkpoint is a folder to which each process writes its part. Any number of processes goes on from it;
+    they go on from the one file of another strategy, too.
 
     Args:
         tensor_parallel_size: Processes that divide a layer's products among them; they should stand in one
@@ -100,19 +103,18 @@ class ShardedStrategy(ModelParallelStrategy):
 
         Raises:
             CheckpointError: It is not there, is cut off, or holds more than tensors and plain values; or it
-                is one file, and training is to go on from it.
+                is one file, and does not name its parameters.
         """
         path = Path(self.broadcast(checkpoint_path))
         checkpoint = read_checkpoint(path)
-        assert self.model is not None
-        if path.is_file() and self.optimizers:
-            raise CheckpointError(
-                f"{path} was written by processes of which each had the whole model, "
-                "and this run's strategy goes on from a folder with a part of each",
-                hint="go on with the strategy that wrote it, or start from what zoo export makes of it",
-            )
         if path.is_file():
-            return super().load_checkpoint(path, weights_only=True)
+            self._share_out(checkpoint, path)
+        else:
+            self._read_parts(path)
+        return checkpoint
+
+    def _read_parts(self, path: Path) -> None:
+        assert self.model is not None
         weights = {"state_dict": get_model_state_dict(self.model)}
         state_dict_loader.load(weights, checkpoint_id=path)
         set_model_state_dict(self.model, weights["state_dict"])
@@ -121,29 +123,27 @@ class ShardedStrategy(ModelParallelStrategy):
             state = {key: get_optimizer_state_dict(self.model, optimizer, options=_BY_NAME)}
             state_dict_loader.load(state, checkpoint_id=path)
             set_optimizer_state_dict(self.model, optimizer, state[key], options=_BY_NAME)
-            for schedule in checkpoint.get("lr_schedulers", []):
-                _fit(schedule, len(optimizer.param_groups))
-        return checkpoint
+
+    def _share_out(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Takes each process's part of what one wrote."""
+        assert self.model is not None
+        numbered = checkpoint.get(resuming.KEY, {}).get(resuming.OPTIMIZED)
+        if self.optimizers and numbered is None:
+            raise CheckpointError(
+                f"{path} does not name the parameters whose optimizer's state it holds",
+                hint="go on with the strategy that wrote it, or start from what zoo export makes of it",
+            )
+        set_model_state_dict(self.model, dict(checkpoint["state_dict"]), options=_WHOLE)
+        for index, optimizer in enumerate(self.optimizers):
+            groups = restoring.names_of(self.model, optimizer)
+            state = restoring.by_name(checkpoint["optimizer_states"][index], numbered, groups)
+            set_optimizer_state_dict(self.model, optimizer, state, options=_WHOLE)
 
     def remove_checkpoint(self, filepath: str | Path) -> None:
         """Removes a checkpoint and the one before it."""
         if self.is_global_zero:
             _remove(Path(filepath))
             _remove(previous_of(Path(filepath)))
-
-
-def _fit(schedule: dict[str, Any], num_groups: int) -> None:
-    """Fits a schedule's state to an optimizer that groups the same parameters otherwise."""
-    for name in ("base_lrs", "_last_lr", "lr_lambdas"):
-        values = schedule.get(name, [])
-        if values and len(values) != num_groups:
-            if any(value != values[0] for value in values):
-                raise CheckpointError(
-                    "the checkpoint's groups of parameters have learning rates of their own, "
-                    "and this run groups parameters otherwise",
-                    hint="go on with the tensor_parallel_size that it was written with",
-                )
-            schedule[name] = values[:1] * num_groups
 
 
 def _remove(path: Path) -> None:

@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`"),
     pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:The checkpoint is of a run on 2 processes, this one on 1"),
 ]
 
 NUM_STEPS = 3
@@ -101,13 +102,15 @@ def learnt(
         accelerator="cpu", devices=num_processes, strategy=strategy, max_epochs=epochs, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         default_root_dir=folder, callbacks=[record], use_distributed_sampler=False, gradient_clip_val=0.05,
+        limit_val_batches=1 if resumed else 0,
     )  # fmt: skip
+    measured = trainer.validate(made, Rows(), ckpt_path=resumed, verbose=False) if resumed else []
     torch.manual_seed(0)
     trainer.fit(made, Rows(), ckpt_path=resumed)
     weights = {name: whole(part) for name, part in made.named_parameters()}
     if saved is not None:
         trainer.save_checkpoint(saved)
-    return {"gradients": record.gradients, "weights": weights}
+    return {"gradients": record.gradients, "weights": weights, "measured": measured}
 
 
 class Rows(L.LightningDataModule):
@@ -121,6 +124,8 @@ class Rows(L.LightningDataModule):
         mine = slice(places["rank"], None, places["num_replicas"])
         batches = [{name: part[mine] for name, part in rows(step).items()} for step in range(NUM_STEPS)]
         return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+    val_dataloader = train_dataloader
 
 
 STRATEGIES: dict[str, Any] = {
@@ -154,6 +159,7 @@ def assert_learnt_alike(number: int, folder: Path, runs: list[Run], epochs: int 
         expected = learnt(module(family, **sizes), folder, epochs=epochs)
         for rank in range(number):
             found = torch.load(folder / f"{index}-{rank}.pt")
+            expected["measured"] = found["measured"]
             assert len(found["gradients"]) == NUM_STEPS
             assert found["weights"].keys() == expected["weights"].keys()
             expected["gradients"] = expected["gradients"][-NUM_STEPS:]
@@ -213,15 +219,58 @@ def test_a_checkpoint_of_several_processes_is_exported(two: Path, tmp_path: Path
     assert_close(again(ids).logits, ours(ids).logits, rtol=0, atol=0)
 
 
-def test_a_checkpoint_of_parts_is_refused_by_a_strategy_that_reads_one_file(
-    two: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("index", [index for index, run in enumerate(TWO) if run[1] != "ddp"])
+def test_one_process_goes_on_from_a_checkpoint_of_parts(two: Path, tmp_path: Path, index: int) -> None:
+    family, _, sizes = TWO[index]
+    expected = learnt(module(family, **sizes), tmp_path, epochs=2)
+    found = learnt(module(family, **sizes), tmp_path, epochs=2, resumed=str(two / f"{index}.ckpt"))
+    assert_close(found["gradients"], expected["gradients"][-NUM_STEPS:], rtol=1e-4, atol=1e-6)
+    assert_close(found["weights"], expected["weights"], rtol=1e-4, atol=1e-6)
+    loaded = zoo.load(two / f"{index}.ckpt")
+    batch = rows(0)
+    loss = loaded.head().loss(loaded.hidden_states(batch), batch).mean
+    assert found["measured"][0]["val/loss"] == pytest.approx(loss.item(), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def one_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process wrote."""
+    folder = tmp_path_factory.mktemp("one")
+    learnt(module("Llama", **TIED), folder, saved=folder / "one.ckpt")
+    return folder / "one.ckpt"
+
+
+def assert_goes_on_from(one_file: Path, folder: Path, number: int, strategies: list[str]) -> None:
+    runs: list[Run] = [("Llama", strategy, TIED) for strategy in strategies]
+    on_processes(number, folder, runs, resumed=one_file)
+    assert_learnt_alike(number, folder, runs, epochs=2)
+    alone = learnt(module("Llama", **TIED), folder, epochs=2, resumed=str(one_file))
+    for index in range(len(runs)):
+        found = torch.load(folder / f"{index}-0.pt")["measured"]
+        assert found == [pytest.approx(measured, rel=1e-4) for measured in alone["measured"]]
+
+
+def test_processes_that_share_a_model_go_on_from_one_file(one_file: Path, tmp_path: Path) -> None:
+    assert_goes_on_from(one_file, tmp_path, 2, ["sharded", "tensor", "ddp"])
+
+
+@pytest.mark.slow
+def test_four_processes_go_on_from_one_file(one_file: Path, tmp_path: Path) -> None:
+    assert_goes_on_from(one_file, tmp_path, 4, ["sharded", "both"])
+
+
+def test_a_file_that_names_no_parameters_is_refused(one_file: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(one_file, weights_only=True)
+    del checkpoint["resume"]["optimized"]
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    strategy = ShardedStrategy()
+    strategy.model = torch.nn.Linear(1, 1)
+    strategy.optimizers = [torch.optim.AdamW(strategy.model.parameters())]
     with pytest.raises(CheckpointError) as caught:
-        learnt(module("Llama", **TIED), tmp_path, resumed=str(two / "1.ckpt"))
+        strategy.load_checkpoint(tmp_path / "old.ckpt")
     assert str(caught.value) == (
-        f"{two / '1.ckpt'} was written by processes that shared a model, each its part, "
-        "and this run's strategy reads one file\n"
-        "  go on with the strategy that wrote it, on any number of processes"
+        f"{tmp_path / 'old.ckpt'} does not name the parameters whose optimizer's state it holds\n"
+        "  go on with the strategy that wrote it, or start from what zoo export makes of it"
     )
 
 
