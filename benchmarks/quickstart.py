@@ -3,9 +3,10 @@
 Both take the recipe's batches, precision, clipping, optimizer and schedule, and take turns in one process, a
 few steps each; figures are medians over the turns, data loading and Trainer's own work included. The decoder
 and the encoder start from the same weights on both sides; of the encoder, batches of both heads come by
-turns. The encoder-decoder's peer is Marian: transformers has no other with the paper's arithmetic (normed
-after each sum, no norm at the end, sinusoids, one matrix for everything). The last line is JSON; a ratio
-above 1 says that the zoo is faster.
+turns. Where the recipe packs pairs into rows, transformers, which cannot, takes as many a step, padded and
+sorted by length. The encoder-decoder's peer is Marian: transformers has no other with the paper's arithmetic
+(normed after each sum, no norm at the end, sinusoids, one matrix for everything). The last line is JSON; a
+ratio above 1 says that the zoo is faster.
 
     python benchmarks/quickstart.py [--turns 12] [--steps 4]
 """
@@ -169,6 +170,16 @@ def endless(data: Any) -> Iterator[Batch]:
         yield from data.train_dataloader()
 
 
+def unpacked(recipe: dict[str, Any], data: Any) -> Any:
+    """The data of a recipe that packs, as many examples a batch, each in a row of its own."""
+    data.setup("fit")
+    num_examples = len(data.pairs()[0]) / len(data.train_dataloader())
+    arguments = {**recipe["init_args"], "row_tokens": None, "batch_size": round(num_examples)}
+    padded = made({**recipe, "init_args": arguments})
+    padded.setup("fit")
+    return padded
+
+
 def made(value: Any) -> Any:
     """What a recipe names, with all that it names in turn."""
     if not isinstance(value, dict):
@@ -198,7 +209,10 @@ def compare(recipe: str, num_turns: int, num_steps: int) -> dict[str, float]:
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: module.lr_schedule.factor((step + 1) / length)
         )
-        turns = TakeTurns(bare_loop(peer, endless(data), optimizer, schedule, settings), num_turns, num_steps)
+        theirs = unpacked(values["data"], data) if values["data"]["init_args"].get("row_tokens") else data
+        turns = TakeTurns(
+            bare_loop(peer, endless(theirs), optimizer, schedule, settings), num_turns, num_steps
+        )
         run = defaults.trainer_defaults("benchmark")
         run["logger"] = L.pytorch.loggers.TensorBoardLogger(folder)
         run["callbacks"] = [*run["callbacks"], turns]

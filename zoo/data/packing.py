@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -99,17 +100,21 @@ def laid_out(
     Returns:
         Ids and the documents' numbers from one, zero for padding, each (rows, tokens).
     """
-    width = -8 * (-max(sum(len(texts[item]) for item in row) for row in rows) // 8)
-    ids_BT = torch.full((len(rows), width), padding)
-    documents_BT = torch.zeros_like(ids_BT)
-    for number, row in enumerate(rows):
-        start = 0
-        for document, item in enumerate(row, 1):
-            end = start + len(texts[item])
-            ids_BT[number, start:end] = torch.as_tensor(texts[item])
-            documents_BT[number, start:end] = document
-            start = end
-    return ids_BT, documents_BT
+    order = [item for row in rows for item in row]
+    lengths = np.array([len(texts[item]) for item in order], dtype=np.int64)
+    documents = np.array([number for row in rows for number in range(1, len(row) + 1)], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    # Where each row's first text would begin, were all texts one after the other.
+    firsts = np.repeat((ends - lengths)[documents == 1], [len(row) for row in rows])
+    width = -8 * (-int((ends - firsts).max()) // 8)
+    begins = np.repeat(np.arange(len(rows)) * width, [len(row) for row in rows]) - firsts
+    places = np.arange(ends[-1]) + np.repeat(begins, lengths)
+    ids_BT = np.full(len(rows) * width, padding, dtype=np.int64)
+    documents_BT = np.zeros_like(ids_BT)
+    ids_BT[places] = np.concatenate([np.asarray(texts[item], dtype=np.int64) for item in order])
+    documents_BT[places] = np.repeat(documents, lengths)
+    laid = (torch.from_numpy(flat.reshape(len(rows), width)) for flat in (ids_BT, documents_BT))
+    return next(laid), next(laid)
 
 
 def without_first(ids_BT: Tensor, documents_BT: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ class StandardLibraryFunctions(TextClassification):
         vocab_size: int = 8192,
         max_length: int = 128,
         batch_size: int = 32,
+        row_tokens: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
@@ -145,7 +146,8 @@ class StandardLibraryLines(TextPairs):
         max_length: Tokens of a line.
         max_characters: Longer lines are left out.
         max_held_out: So many lines are held out at most.
-        batch_size: Lines of a batch.
+        batch_size: Lines of a batch; of packed ones, rows.
+        row_tokens: Packs several lines into rows of so many tokens on either side.
         seed: Of the order in which lines are drawn.
         num_workers: Processes that make batches.
     """
@@ -159,6 +161,7 @@ class StandardLibraryLines(TextPairs):
         max_characters: int = 64,
         max_held_out: int = 1000,
         batch_size: int = 32,
+        row_tokens: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
@@ -169,6 +172,7 @@ class StandardLibraryLines(TextPairs):
             vocab_size=vocab_size,
             max_length=max_length,
             batch_size=batch_size,
+            row_tokens=row_tokens,
             seed=seed,
             num_workers=num_workers,
         )

@@ -134,19 +134,26 @@ class TextPairs(ZooData):
     def train_dataloader(self) -> Loader:
         """Pairs in random order, those of a batch of like length."""
         training, _ = self.pairs()
+        if self.row_tokens is not None:
+            return self._packed_loader(training, self.row_tokens)
         lengths = [len(pair.target) for pair in training]
-        if self.batch_tokens is not None or self.row_tokens is not None:
-            lengths = [max(map(len, sides)) for sides in zip(*self._ids(training), strict=True)]
-        return self.loader(
-            training, self.collate, is_training=True, lengths=lengths, row_tokens=self.row_tokens
-        )
+        if self.batch_tokens is not None:
+            lengths = [max(map(len, sides)) for sides in self._ids(training)]
+        return self.loader(training, self.collate, is_training=True, lengths=lengths)
 
-    def _ids(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[list[int]]]:
+    def _packed_loader(self, pairs: Sequence[Pair], row_tokens: int) -> Loader:
+        """Batches of rows; the pairs' lengths are asked for, so their ids are kept."""
+        ids = self._ids(pairs)
+        lengths = [max(map(len, sides)) for sides in ids]
+        return self.loader(ids, self._packed, is_training=True, lengths=lengths, row_tokens=row_tokens)
+
+    def _ids(self, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
         """Ids of what is read, and of what is to be written, which end in the end-of-text token."""
         assert self._tokenizer is not None
         read = self._tokenizer.cut([pair.input for pair in pairs], self.max_length)
         written = self._tokenizer.encode_batch([pair.target for pair in pairs], special=False)
-        return read, [[*ids[: self.max_length - 1], self._eos] for ids in written]
+        ended = ([*ids[: self.max_length - 1], self._eos] for ids in written)
+        return list(zip(read, ended, strict=True))
 
     def val_dataloader(self) -> HeldOut:
         """Held-out pairs in order."""
@@ -169,18 +176,18 @@ class TextPairs(ZooData):
         """What is read as padded ids, what is to be written as labels that end in the end-of-text token."""
         assert self._tokenizer is not None
         if self.row_tokens is not None:
-            return self._packed(pairs)
+            return self._packed(self._ids(pairs))
         batch: Batch = dict(self._tokenizer.batch([pair.input for pair in pairs], max_length=self.max_length))
         alone = [[number] for number in range(len(pairs))]
-        batch["labels"], _ = laid_out(self._ids(pairs)[1], alone, IGNORED)
+        batch["labels"], _ = laid_out([written for _, written in self._ids(pairs)], alone, IGNORED)
         return batch
 
-    def _packed(self, pairs: Sequence[Pair]) -> Batch:
+    def _packed(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Batch:
         assert self._tokenizer is not None
         assert self.row_tokens is not None
-        read, written = self._ids(pairs)
-        sizes = list(zip(map(len, read), map(len, written), strict=True))
+        sizes = [tuple(map(len, sides)) for sides in pairs]
         rows = in_rows(sizes, [self.row_tokens, self.row_tokens])
+        read, written = zip(*pairs, strict=True)
         padding = self._tokenizer.special_id("pad_token") or 0
         batch = dict(zip(("input_ids", "attention_mask"), laid_out(read, rows, padding), strict=True))
         labels = zip(("labels", "decoder_attention_mask"), laid_out(written, rows, IGNORED), strict=True)
