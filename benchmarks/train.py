@@ -3,15 +3,17 @@
 Both train the same model from the same weights with the same optimizer, clipping and precision; the runs take
 turns in one process and figures are medians over the turns, data loading and each Trainer's own work
 included. The peer is measured as its own examples run it, and at its best (bfloat16 where that is faster,
-batches by length where they help). The last line is JSON; a ratio above 1 says that the zoo is faster.
+batches by length where they help). In classification, both then start anew, take equally many steps and are
+asked about phrases they never saw. The last line is JSON; a ratio above 1 says that the zoo is faster.
 
-    python benchmarks/train.py [--turns 5] [--steps 20] [--only TASK …] [--data ../shared/data]
+    python benchmarks/train.py [--turns 5] [--steps 20] [--learning 600] [--only TASK …] [--data FOLDER]
 
 The data are public sets as jsonl.gz: sst2 (`text`, `label`), dialogsum (`dialogue`); the words are BERT's.
 """
 
 import argparse
 import functools
+import gzip
 import json
 import logging
 import os
@@ -58,6 +60,8 @@ class Task:
     goal: float
     options: dict[str, Any]
     """What the peer is told besides."""
+    learns: bool = False
+    """Whether both are also asked what they have learnt from equally many examples."""
 
 
 def examples(batch: Batch) -> int:
@@ -171,7 +175,7 @@ TASKS = {
     ),
     "classification, by length": Task(
         classifying, "BertForSequenceClassification", phrases, "examples", examples, "bf16-mixed", 1.2,
-        {"train_sampling_strategy": "group_by_length"},
+        {"train_sampling_strategy": "group_by_length"}, learns=True,
     ),
     "masked LM, 4 × 256": Task(
         functools.partial(masked, SMALL, 16), "BertForMaskedLM", *MLM, "bf16-mixed", 2.0, {}
@@ -260,7 +264,50 @@ def their_rate(
     return sum(counted[1 : len(clock.steps)]) / (clock.steps[-1] - clock.steps[0])
 
 
-def compare(name: str, task: Task, data_folder: Path, turns: int, steps: int) -> dict[str, Any]:
+def accuracies(
+    task: Task, data_folder: Path, tokenizer: Any, rows: Any, collate: Any, steps: int, folder: Path
+) -> dict[str, float]:
+    """The share of held-out phrases that either side tells right, from one start, after as many examples."""
+    module, data = task.ours(data_folder)
+    torch.manual_seed(0)
+    module.build()
+    zoo.save(module, folder / "start")
+    model = peer(task, folder / "start")
+    our_rate(module, data, task, steps, folder)
+    their_rate(model, rows, collate, task, steps, data.batch_size, folder)
+    with gzip.open(data_folder / "sst2" / "dev.jsonl.gz", "rt") as lines:
+        held_out = [json.loads(line) for line in lines]
+    texts, right = [row["text"] for row in held_out], [str(row["label"]) for row in held_out]
+    return {
+        "zoo": share([prediction["label"] for prediction in module.predict(texts)], right),
+        "transformers": share(told(model.eval(), tokenizer, texts), right),
+    }
+
+
+def told(model: Any, tokenizer: Any, texts: list[str]) -> list[str]:
+    """The peer's predictions."""
+    found: list[str] = []
+    with torch.inference_mode():
+        for start in range(0, len(texts), 32):
+            batch = tokenizer(texts[start : start + 32], padding=True, return_tensors="pt")
+            found += map(str, model(**batch).logits.argmax(-1).tolist())
+    return found
+
+
+def share(told: Sequence[str], right: Sequence[str]) -> float:
+    """Of answers that are right."""
+    return sum(one == other for one, other in zip(told, right, strict=True)) / len(right)
+
+
+def peer(task: Task, folder: Path) -> Any:
+    """The same model there."""
+    kind = getattr(transformers, task.architecture)
+    return kind.from_pretrained(folder, attn_implementation="sdpa")
+
+
+def compare(
+    name: str, task: Task, data_folder: Path, turns: int, steps: int, learning: int
+) -> dict[str, Any]:
     """Both sides of one task, turn by turn."""
     module, data = task.ours(data_folder)
     torch.manual_seed(0)
@@ -274,8 +321,7 @@ def compare(name: str, task: Task, data_folder: Path, turns: int, steps: int) ->
         zoo.save(module, folder / "model")
         tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder / "model")
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-        kind = getattr(transformers, task.architecture)
-        model = kind.from_pretrained(folder / "model", attn_implementation="sdpa")
+        model = peer(task, folder / "model")
         rows, collate = task.theirs(data, tokenizer)
         for turn in range(turns):
             rates["zoo"].append(our_rate(module, data, task, steps, folder))
@@ -283,17 +329,28 @@ def compare(name: str, task: Task, data_folder: Path, turns: int, steps: int) ->
                 their_rate(model, rows, collate, task, steps, data.batch_size, folder)
             )
             print(f"{name}: turn {turn + 1} of {turns}", end="\r", flush=True)
+        told_right = (
+            accuracies(task, data_folder, tokenizer, rows, collate, learning, folder)
+            if task.learns and learning
+            else None
+        )
     ours, theirs = (statistics.median(found) for found in rates.values())
     ratio = statistics.median(one / other for one, other in zip(*rates.values(), strict=True))
     print(
         f"{name}: zoo {ours:,.0f} {task.unit} a second, transformers {theirs:,.0f}, "
         f"ratio {ratio:.2f} (aim {task.goal})"
     )
+    if told_right:
+        print(
+            f"  after {learning} steps: "
+            + ", ".join(f"{side} {x:.1%} right" for side, x in told_right.items())
+        )
     return {
         "zoo": round(ours, 1),
         "transformers": round(theirs, 1),
         "ratio": round(ratio, 3),
         "unit": task.unit,
+        **({"accuracy": told_right} if told_right else {}),
     }
 
 
@@ -311,14 +368,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="of each turn, after one that is not counted")
+    parser.add_argument(
+        "--learning", type=int, help="steps before accuracy is asked; by default 30 turns' worth"
+    )
     parser.add_argument("--only", nargs="*", choices=TASKS, default=list(TASKS))
     parser.add_argument("--data", type=Path, default=SHARED / "data")
     choices = parser.parse_args()
     if not choices.data.is_dir():
         raise SystemExit(f"no data in {choices.data}; name the folder with --data")
     quiet()
+    learning = 30 * choices.steps if choices.learning is None else choices.learning
     found = {
-        name: compare(name, TASKS[name], choices.data, choices.turns, max(choices.steps, 2))
+        name: compare(name, TASKS[name], choices.data, choices.turns, max(choices.steps, 2), learning)
         for name in choices.only
     }
     figures = {
