@@ -14,8 +14,10 @@ import zoo
 from zoo import registry
 from zoo.heads.base import Batch
 from zoo.modules.base import ZooModule
+from zoo.modules.generating import GeneratingModule
 from zoo.testing import Reference, assert_parity
 from zoo.testing.parity import Parity, of_transformers, padded_batch, reference_of, scramble
+from zoo.testing.writing import assert_writes_alike, writer_of
 
 Proof = tuple[str, str, str, str, Parity]
 PROOFS = pytest.StashKey[list[Proof]]()
@@ -104,6 +106,8 @@ def prove_both_ways(prove: Callable[..., Parity], tmp_path: Path) -> Callable[..
         ours = zoo.load(tmp_path / "theirs")
         assert type(ours.head_specs[ours.head_name()]).__name__ == head
         prove(ours, reference_of(model), batch, name, variant)
+        if isinstance(ours, GeneratingModule) and ours.head().generates:
+            assert_writes_alike(ours, writer_of(model))
         zoo.save(ours, tmp_path / "ours")
         _, again = of_transformers(tmp_path / "ours")
         assert_parity(zoo.load(tmp_path / "ours"), again, batch)

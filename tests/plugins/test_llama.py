@@ -13,8 +13,10 @@ from torch.testing import assert_close
 
 import zoo
 from zoo.errors import SpecError
+from zoo.modules import DecoderModule
 from zoo.testing import assert_parity
-from zoo.testing.parity import padded_batch, reference_of
+from zoo.testing.parity import of_transformers, padded_batch, reference_of
+from zoo.testing.writing import assert_writes_alike, writer_of
 
 from .conftest import made_by_transformers
 
@@ -151,3 +153,10 @@ def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, Any], message: str) 
     with pytest.raises(SpecError) as caught:
         replace(spec, **sizes)
     assert caught.value.message == message
+
+
+def test_a_real_model_writes_greedily_and_by_beams_what_transformers_does(shared: Path) -> None:
+    folder = shared / "checkpoints" / "stories260K" / "hf"
+    module = zoo.load(folder)
+    assert isinstance(module, DecoderModule)
+    assert_writes_alike(module, writer_of(of_transformers(folder)[0]), num_tokens=30)

@@ -1,9 +1,10 @@
 """Decoding: caches, samplers and the loop that joins them."""
 
 from zoo.generation.batches import Batch, Model
+from zoo.generation.beams import Beams, Hypothesis, search
 from zoo.generation.caches import Cache, LayerCache, Source
 from zoo.generation.choices import Choices
-from zoo.generation.decoding import Decoding, Processor, Steps, decode
+from zoo.generation.decoding import Decoding, Processor, Steps, decode, write
 from zoo.generation.rows import Row, rows_of
 from zoo.generation.samplers import Sampler
 from zoo.generation.settings import Settings
@@ -11,9 +12,11 @@ from zoo.generation.stopping import RowText, Stopping
 
 __all__ = [
     "Batch",
+    "Beams",
     "Cache",
     "Choices",
     "Decoding",
+    "Hypothesis",
     "LayerCache",
     "Model",
     "Processor",
@@ -26,4 +29,6 @@ __all__ = [
     "Stopping",
     "decode",
     "rows_of",
+    "search",
+    "write",
 ]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from zoo.errors import GenerationError
 from zoo.generation.batches import Batch, Model
+from zoo.generation.beams import Beams, search
 from zoo.generation.rows import Row
 from zoo.generation.samplers import Sampler
 
@@ -39,11 +40,21 @@ class Decoding:
     eos_token_ids: frozenset[int] = frozenset()
     """A row ends with any of these, which is kept."""
     should_stop: Callable[[int, list[int]], bool] | None = None
-    """Whether a row, by its number, ends with these new tokens; asked after each."""
+    """Whether a row, by its number, ends with these new tokens; asked after each.
+
+    Under beams, and where tokens are guessed, it is asked about texts that come to nothing, too, so that it
+    must depend on what it is given alone."""
+    beams: Beams | None = None
+    """How to search for the likeliest text; None: each token is chosen at once."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise GenerationError(f"`max_new_tokens` must be at least 1, got {self.max_new_tokens}")
+        if self.beams is not None and self.sampler.temperature > 0:
+            raise GenerationError(
+                f"beams draw no tokens, and `temperature` is {self.sampler.temperature}",
+                hint="set temperature to 0, or num_beams to 1",
+            )
 
     def choose(self, rows: Sequence[Row], logits_BV: Tensor) -> list[int]:
         """The next token of each row."""
@@ -63,6 +74,30 @@ class Decoding:
         for row, token in zip(rows, tokens, strict=True):
             row.ids.append(token)
         return {row.index: [token] for row, token in zip(rows, tokens, strict=True)}
+
+
+def write(model: Model, rows: Sequence[Row], decoding: Decoding) -> Steps:
+    """Continues each row by whatever method the description asks for.
+
+    Args:
+        model: What writes.
+        rows: What to continue, none empty.
+        decoding: When to stop, and how to choose.
+
+    Yields:
+        The new tokens of each row that goes on, step by step. Of a search by beams, a row's whole texts when
+        they are found, the best first: they count as rows, several for each prompt where several are wanted.
+    """
+    if decoding.beams is None:
+        yield from decode(model, rows, decoding)
+        return
+    number = decoding.beams.num_return_sequences
+    for found in search(model, rows, decoding, decoding.beams):
+        yield {
+            index * number + rank: one.row.new
+            for index, best in found.items()
+            for rank, one in enumerate(best)
+        }
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from random import Random
 
 
@@ -32,6 +33,12 @@ class Row:
         """How many of `ids` were there before the first new one."""
         self._seed = None if seed is None else f"{seed} {occurrence} {' '.join(map(str, prompt))}"
         self._random: Random | None = None
+
+    def followed_by(self, token: int) -> "Row":
+        """The same text with one more token; this one stays as it is."""
+        row = copy(self)
+        row.ids = [*self.ids, token]
+        return row
 
     @property
     def new(self) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from zoo.errors import GenerationError
 from zoo.generation import processors
+from zoo.generation.beams import Beams
 from zoo.generation.decoding import Processor
 from zoo.generation.samplers import Sampler
 
@@ -134,6 +135,18 @@ class Settings:
         # On the Hub, a top_k of 0 is none.
         return Sampler(
             temperature=self.temperature, top_k=self.top_k or None, top_p=self.top_p, min_p=self.min_p
+        )
+
+    @property
+    def beams(self) -> Beams | None:
+        """How to search for the likeliest text; None: token by token."""
+        if self.num_beams == 1:
+            return None
+        return Beams(
+            num_beams=self.num_beams,
+            length_penalty=self.length_penalty,
+            early_stopping=self.early_stopping,
+            num_return_sequences=self.num_return_sequences,
         )
 
     @property

@@ -24,7 +24,7 @@ class Call:
     """Prompts, and how they are to be continued or answered."""
 
     prompts: list[list[int]]
-    """Each as often as texts of it are asked for."""
+    """Each as often as texts of it are asked for; once where they are found together, by beams."""
     decoding: Decoding
     head: Head
     settings: Settings
@@ -50,12 +50,12 @@ class Call:
             GenerationError: As `generate` does.
         """
         chosen = Settings.of(module.generation_config, stop_strings=stop, **settings)
-        if chosen.num_beams > 1:
-            raise GenerationError("beam search is not there yet", hint="set `num_beams` to 1")
         given = prompts_of(inputs, attention_mask, module.tokenizer)
         limit = module.room(given, max_new_tokens, chosen)
         ends = module.eos_token_ids
-        prompts = [prompt for prompt in given for _ in range(chosen.num_return_sequences)]
+        # A search by beams finds several texts of a prompt at once.
+        num_draws = 1 if chosen.beams else chosen.num_return_sequences
+        prompts = [prompt for prompt in given for _ in range(num_draws)]
         among = None if choices is None else Choices(_spelled(module, choices, prompts[:1]), ends)
 
         def make_text(index: int) -> RowText:
@@ -70,6 +70,7 @@ class Call:
             should_stop=Stopping(make_text if chosen.stop else None, among.is_complete if among else None)
             if chosen.stop or among
             else None,
+            beams=chosen.beams,
         )
         return cls(prompts, decoding, module.writer(head), chosen)
 

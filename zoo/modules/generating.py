@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Decoding, Model, Processor, RowText, Settings, Steps, decode, rows_of
+from zoo.generation import Decoding, Model, Processor, RowText, Settings, Steps, rows_of, write
 from zoo.heads.base import Batch, Head
 from zoo.modules.base import ZooModule, evaluating
 from zoo.modules.calls import Call, Inputs, prompts_of
@@ -39,7 +39,17 @@ class GeneratingModule(ZooModule):
         Every part must be in evaluation mode for as long as steps are asked for.
         """
         model = self.model_under(head)
-        return decode(model, rows_of(prompts, start=model.start, seed=decoding.seed), decoding)
+        return write(model, rows_of(prompts, start=model.start, seed=decoding.seed), decoding)
+
+    def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
+        """What a head writes after, or about, each prompt; under beams, the best of each in turn."""
+        number = decoding.beams.num_return_sequences if decoding.beams else 1
+        written: list[list[int]] = [[] for _ in range(number * len(prompts))]
+        with evaluating(self):
+            for step in self.write(prompts, decoding, head):
+                for index, tokens in step.items():
+                    written[index] += tokens
+        return written
 
     def generate(
         self,
@@ -156,17 +166,12 @@ class GeneratingModule(ZooModule):
             yield piece
 
     def _ids(self, call: Call) -> list[list[int]]:
-        written: list[list[int]] = [[] for _ in call.prompts]
-        with evaluating(self):
-            for step in self.write(call.prompts, call.decoding, call.head):
-                for index, tokens in step.items():
-                    written[index] += tokens
-        return written
+        return self.new_ids(call.prompts, call.decoding, call.head)
 
     def _texts(self, call: Call) -> list[str]:
-        stop = call.settings.stop
-        written = zip(call.prompts, self._ids(call), strict=True)
-        return [self.new_text(prompt, new, stop) for prompt, new in written]
+        stop, written = call.settings.stop, self._ids(call)
+        each = len(written) // max(len(call.prompts), 1)
+        return [self.new_text(call.prompts[row // each], new, stop) for row, new in enumerate(written)]
 
     def new_text(self, prompt: list[int], new: list[int], stop: Sequence[str] = ()) -> str:
         """What new ids say, up to the first of some texts."""
