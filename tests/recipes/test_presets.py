@@ -11,7 +11,15 @@ import torch
 
 from zoo import registry
 
-GPUS = {"one-gpu-bf16": 1, "one-gpu-fp16": 1, "ddp-bf16": 2, "fsdp-bf16": 2, "tp-bf16": 2, "fsdp-tp-bf16": 4}
+GPUS = {
+    "one-gpu-bf16": 1,
+    "one-gpu-fp16": 1,
+    "one-gpu-float8": 1,
+    "ddp-bf16": 2,
+    "fsdp-bf16": 2,
+    "tp-bf16": 2,
+    "fsdp-tp-bf16": 4,
+}
 
 
 @pytest.mark.gpu
@@ -19,6 +27,8 @@ GPUS = {"one-gpu-bf16": 1, "one-gpu-fp16": 1, "ddp-bf16": 2, "fsdp-bf16": 2, "tp
 def test_a_preset_trains_a_tiny_model(name: str, zoo: Callable[..., Any], workplace: Path) -> None:
     if torch.cuda.device_count() < GPUS[name]:
         pytest.skip(f"{GPUS[name]} GPUs are needed")
+    if name == "one-gpu-float8":
+        pytest.importorskip("torchao", reason="the extra float8 is needed")
     done = zoo("fit", "--config", "recipe.yaml", "--config", f"presets/{name}", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert list(workplace.rglob("last.ckpt"))

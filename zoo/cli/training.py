@@ -21,6 +21,7 @@ from zoo.hub.loading import read_checkpoint
 from zoo.modules.base import ZooModule
 from zoo.training import optimization, preemption
 from zoo.training.files import newest, offer
+from zoo.training.float8 import Float8
 
 TOP_KEYS = {
     "base", "ckpt_path", "data", "model", "return_predictions", "seed_everything", "trainer", "verbose",
@@ -78,6 +79,8 @@ class ZooCLI(LightningCLI):
         """Reads the sizes of a model that is resumed from its checkpoint, not from the Hub."""
         super().instantiate_classes()
         self._resolve_last()
+        if isinstance(precision := self.trainer.precision_plugin, Float8):
+            precision.require(self.trainer.strategy.root_device)
         if isinstance(self.model, ZooModule):
             path = self._get(self.config, "ckpt_path")
             resumes = path not in (None, "last", "best", "hpc", "registry")

@@ -23,6 +23,7 @@ from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, S
 from zoo.tokenizer import Tokenizer
 from zoo.training import blocks, clipping, optimization, restoring, sharding
 from zoo.training.blocks import Checkpointing
+from zoo.training.float8 import Float8
 from zoo.training.normalization import LabelMean
 from zoo.training.optimization import OptimizerFactory
 from zoo.training.pace import Pace
@@ -230,6 +231,7 @@ class ZooModule(L.LightningModule):
         self.backbone, self.heads = backbone.to(dtype), heads.to(dtype)
         if self.device_mesh is not None:
             device = self.device_mesh.device_type
+            self._convert()
             sharding.spread(self, self.device_mesh, sharding.gathered_in(self.trainer))
         materialize(self, device)
         for name in heads:
@@ -239,6 +241,17 @@ class ZooModule(L.LightningModule):
         else:
             initialize(self, self.spec.initializer_range)
         blocks.speed_up(self.backbone, self.compiles, self.activation_checkpointing)
+
+    def _convert(self) -> None:
+        """Has projections computed in float8 before they are spread, where that is the precision."""
+        if isinstance(precision := self.trainer.precision_plugin, Float8):
+            if self.device_mesh is not None and self.device_mesh["tensor_parallel"].size() > 1:
+                raise SpecError(
+                    "zoo.training.Float8 divides no layers",
+                    at="trainer.plugins",
+                    hint="set trainer.strategy's tensor_parallel_size to 1, or use bf16-mixed",
+                )
+            precision.convert_module(self)
 
     def _fill_from(self, model: HubModel, *, trains: bool) -> None:
         folder = files.folder_of(model)
