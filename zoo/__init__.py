@@ -1,7 +1,7 @@
 """Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by plugins.
 
-`zoo.load`, `zoo.save` and the group namespaces (`zoo.decoders`, `zoo.heads`, …) are imported on first use:
-`import zoo` imports no torch.
+The functions (`zoo.load`, `zoo.save`…) and the groups (`zoo.decoders`, `zoo.heads`…) are imported on
+first use: `import zoo` imports no torch.
 """
 
 import importlib
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.hub import load as load
+    from zoo.hub import pull as pull
     from zoo.hub import save as save
 
 __all__ = [
@@ -20,11 +21,12 @@ __all__ = [
     "heads",
     "load",
     "modules",
+    "pull",
     "save",
     "schedules",
 ]
 
-_FUNCTIONS = {"load": "zoo.hub", "save": "zoo.hub"}
+_FUNCTIONS = dict.fromkeys(("load", "pull", "save"), "zoo.hub")
 
 
 def __getattr__(name: str) -> Any:

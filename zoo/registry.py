@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import PluginLoadError, RecipeError, UnknownNameError, did_you_mean
+from zoo.errors import PluginLoadError, RecipeError, UnknownNameError, did_you_mean, nearest
 
 DISTRIBUTION = "lightning-zoo"
 
@@ -222,9 +222,12 @@ def family(model_type: str) -> Any:
     named = [entry for group in FAMILIES for entry in in_group(group) if entry.name == model_type]
     if not named:
         known = [entry.name for group in FAMILIES for entry in in_group(group)]
+        close = nearest(model_type, known)
         raise UnknownNameError(
             f"no installed plugin registers the model_type `{model_type}`",
-            hint=did_you_mean(model_type, known),
+            hint=(f"did you mean `{close}`?\n" if close else "")
+            + f"registered: {', '.join(sorted(known))}\n"
+            + f"a plugin adds one by an entry point `{model_type}` in one of {', '.join(FAMILIES)}",
         )
     return _pick(named[0].group, model_type, named).load()
 

@@ -12,7 +12,7 @@ import torch
 from zoo import registry
 from zoo.errors import CheckpointError
 from zoo.hub import config as hub_config
-from zoo.hub import files, filling, sharded, weights
+from zoo.hub import filling, pulling, sharded, weights
 from zoo.specs import BackboneSpec, HeadSpec, HubModel
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def load(
 def _load_hub(
     model: HubModel, head: HeadSpec | None, dtype: torch.dtype | None, device: torch.device | str | None
 ) -> "ZooModule":
-    folder = files.folder_of(model)
+    model = pulling.pinned(model)
+    folder = pulling.folder_of(model, weights=False)
     config = hub_config.read_config(folder)
     spec = hub_config.spec_of(config, f"{folder / hub_config.FILE}")
     modules = {entry.name: entry for entry in registry.in_group("zoo.modules")}
@@ -67,8 +68,8 @@ def _load_hub(
     if head is None and filling.architecture_of(config) != spec.architecture:
         head = _head_of(config, spec, folder)
     heads: dict[str, HeadSpec] | None = {} if head is None else None
-    loaded: ZooModule = entry.load()(backbone=HubModel(str(folder)), head=head, heads=heads)
-    loaded.build(dtype or weights.dtype_of(folder), device)
+    loaded: ZooModule = entry.load()(backbone=model, head=head, heads=heads)
+    loaded.build(dtype or weights.dtype_of(pulling.folder_of(model)), device)
     return loaded
 
 

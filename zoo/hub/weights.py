@@ -1,5 +1,6 @@
 """Weights under the Hub's names, streamed from and to safetensors."""
 
+import pickle
 import re
 from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from zoo.hub.config import read_json
 from zoo.layers import part_of
 
 FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+
+PICKLES = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
+"""What weights are called where they are pickled."""
 
 # A file's mapped pages count as the process's memory until it is closed; reopening bounds them.
 _REOPEN_BYTES = 2**24
@@ -56,14 +60,46 @@ def files_of(folder: Path) -> list[Path]:
     index = folder / INDEX_FILE
     if not index.is_file():
         raise CheckpointError(f"{folder} holds no {FILE}", hint="pickled weights are not read")
+    there = {path.name for path in folder.iterdir() if path.is_file()}
+    return [folder / name for name in shards_of(index, there)]
+
+
+def shards_of(index: Path, there: Container[str]) -> list[str]:
+    """The files that an index names, each of which must be there.
+
+    Raises:
+        CheckpointError: One is not, or lies elsewhere.
+    """
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no `weight_map`, so it names no file")
     names = sorted(set(map(str, weight_map.values())))
     for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
+        if Path(name).name != name or name not in there:
             raise CheckpointError(f"{index} names `{name}`, which is no file beside it")
-    return [folder / name for name in names]
+        if not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} names `{name}`, which is no safetensors file")
+    return names
+
+
+def convert(pickles: list[Path], folder: Path) -> None:
+    """Writes the tensors of pickled files as model.safetensors; of the pickles nothing else is read.
+
+    Raises:
+        CheckpointError: One holds more than tensors by name, or cannot be read.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in pickles:
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(f"{path} holds more than tensors, so it is not read") from error
+        except Exception as error:  # torch raises many kinds for a file that is none of its own
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+            raise CheckpointError(f"{path} holds more than tensors by name, so it is not read")
+        tensors |= {str(name): tensor.clone() for name, tensor in found.items()}  # some share memory
+    write(tensors, folder)
 
 
 def dtype_of(folder: Path) -> torch.dtype:

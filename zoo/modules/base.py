@@ -16,7 +16,7 @@ from zoo import registry
 from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean, with_article
 from zoo.heads.base import Batch, Head, Loss, Metrics
 from zoo.hub import config as hub_config
-from zoo.hub import files, filling, weights
+from zoo.hub import filling, pulling, weights
 from zoo.layers import Mask, initialize, materialize
 from zoo.schedules import Constant, WarmupCosine
 from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
@@ -132,6 +132,8 @@ class ZooModule(L.LightningModule):
         self.tokenizer: Tokenizer | None = None
         self.generation_config: dict[str, Any] = {}
         """What generation_config.json says."""
+        self.origin: str | None = None
+        """The Hub id and commit of the weights that it started from, if any: `owner/name@commit`."""
         self._spec: BackboneSpec | None = None
         self._evaluation: dict[str, Metrics] = {}
         self._label_mean = LabelMean()
@@ -165,7 +167,9 @@ class ZooModule(L.LightningModule):
         """The backbone's sizes; of a Hub model, what its config.json says."""
         if self._spec is None:
             if isinstance(self.source, HubModel):
-                folder = files.folder_of(self.source, weights=False)
+                self.source = pulling.pinned(self.source)
+                self.origin = None if self.source.is_folder else self.source.name
+                folder = pulling.folder_of(self.source, weights=False)
                 self._spec = hub_config.spec_of(hub_config.read_config(folder), f"{folder / hub_config.FILE}")
             else:
                 self._spec = self.source
@@ -187,13 +191,23 @@ class ZooModule(L.LightningModule):
         """
         if not self.head_specs:
             raise SpecError("a model needs a head", at="model.head")
-        self.build(trains=self._is_fitting())
+        trainer = self._attached()
+        if trainer is not None and trainer.world_size > 1:
+            self._agree(trainer)
+        self.build(trains=trainer is not None and trainer.state.fn == "fit")
 
-    def _is_fitting(self) -> bool:
+    def _attached(self) -> L.Trainer | None:
         try:
-            return self.trainer.state.fn == "fit"
-        except RuntimeError:  # there is no Trainer
-            return False
+            return self.trainer
+        except RuntimeError:  # there is none
+            return None
+
+    def _agree(self, trainer: L.Trainer) -> None:
+        """Has every process take the commit that the first one found."""
+        if isinstance(self.source, HubModel) and self.spec:
+            name = trainer.strategy.broadcast(self.source.name)
+            if name != self.source.name:
+                self.source, self._spec = HubModel(name), None
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Every Trainer's runs can be resumed exactly, and tell of rows that they left out."""
@@ -254,7 +268,7 @@ class ZooModule(L.LightningModule):
             precision.convert_module(self)
 
     def _fill_from(self, model: HubModel, *, trains: bool) -> None:
-        folder = files.folder_of(model)
+        folder = pulling.folder_of(model)
         filling.fill(self, folder, trains=trains)
         self.adopt_tokenizer(self.own_tokenizer())
         if (folder / "generation_config.json").is_file():
@@ -323,7 +337,8 @@ class ZooModule(L.LightningModule):
     def own_tokenizer(self) -> Tokenizer | None:
         """The model's tokenizer; of a Hub model, before its weights are there."""
         if self.tokenizer is None and isinstance(self.source, HubModel):
-            self.tokenizer = Tokenizer.from_folder(files.folder_of(self.source))
+            _ = self.spec  # which finds out the commit
+            self.tokenizer = Tokenizer.from_folder(pulling.folder_of(self.source))
         return self.tokenizer
 
     def adopt_tokenizer(self, tokenizer: Tokenizer | None) -> None:
@@ -534,6 +549,7 @@ class ZooModule(L.LightningModule):
             "module": registry.path_of(sharding.own_class(self)),
             "tokenizer": self.tokenizer.to_plain() if self.tokenizer else None,
             "generation_config": self.generation_config,
+            "origin": self.origin,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -544,6 +560,7 @@ class ZooModule(L.LightningModule):
         """
         saved = checkpoint.get("zoo", {})
         self.generation_config = saved.get("generation_config", {})
+        self.origin = saved.get("origin")
         if not saved.get("tokenizer"):
             return
         tokenizer = Tokenizer.from_plain(saved["tokenizer"])

@@ -551,7 +551,9 @@ def test_a_file_that_is_no_checkpoint_is_refused_before_any_work(
 def test_a_model_that_is_not_to_be_had_is_refused_before_any_work(command: Command, workplace: Path) -> None:
     flags = ("--model.backbone", "nobody/nothing")
     error = refused(command, workplace, "fit", "--config", "recipe.yaml", *flags).splitlines()
-    assert error[0].startswith("zoo: `nobody/nothing` cannot be had from the Hub: ")
+    assert error[0] == (
+        "zoo: `nobody/nothing` is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub"
+    )
     assert error[1:3] == ["  at    model.backbone", "  in    the command line: --model.backbone"]
 
 
