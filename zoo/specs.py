@@ -365,3 +365,38 @@ def require_known(spec: Spec, name: str, known: Iterable[str]) -> None:
             at=name,
             hint=did_you_mean(str(value), known),
         )
+
+
+LAYER_TYPES = ("full_attention", "sliding_attention")
+"""config.json's `layer_types`: a layer sees all, or what is within a window."""
+
+
+def require_layer_types(spec: BackboneSpec) -> None:
+    """Refuses a spec whose `layer_types` and `sliding_window` do not say of each layer how far it looks.
+
+    Raises:
+        SpecError: The window sees nothing, or the types are too few or too many, one of them is unknown, or
+            one slides and there is no window.
+    """
+    kinds, number, window = (
+        getattr(spec, name) for name in ("layer_types", "num_hidden_layers", "sliding_window")
+    )
+    path = registry.path_of(type(spec))
+    if window is not None and window < 1:
+        raise SpecError(f"`sliding_window` must be at least 1, got {window}", at="sliding_window")
+    if kinds is None:
+        return
+    if len(kinds) != number:
+        raise SpecError(
+            f"`layer_types` must name one for each of {number} layers in {path}, got {len(kinds)}",
+            at="layer_types",
+        )
+    for kind in kinds:
+        if kind not in LAYER_TYPES:
+            raise SpecError(
+                f"unknown `layer_types` for {path}, got {kind!r}",
+                at="layer_types",
+                hint=did_you_mean(str(kind), LAYER_TYPES),
+            )
+    if window is None and "sliding_attention" in kinds:
+        raise SpecError(f"`sliding_window` must be given where a layer slides in {path}", at="sliding_window")

@@ -72,15 +72,24 @@ class Attention(nn.Module):
         self, x_BTD: Tensor, mask: Mask, rope: Rope | None = None, cache: KeyValueCache | None = None
     ) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) in and out."""
-        x_BTD = autocast_once(x_BTD)
-        q_BHTK, k_BGTK, v_BGTK = (self._heads(part(x_BTD)) for part in (self.query, self.key, self.value))
+        q_BHTK, k_BGTK, v_BGTK = self.project(autocast_once(x_BTD))
         if rope is not None:
             q_BHTK, k_BGTK = rope.turn(q_BHTK), rope.turn(k_BGTK)
         if cache is not None:
             k_BGTK, v_BGTK = cache.update(k_BGTK, v_BGTK, mask.reach)
         return self._look(q_BHTK, k_BGTK, v_BGTK, mask)
 
-    def _heads(self, x_BTD: Tensor) -> Tensor:
+    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned.
+
+        A family that makes them otherwise, or norms them, does so here.
+        """
+        parts = (self.query, self.key, self.value)
+        q_BHTK, k_BGTK, v_BGTK = (self.heads(part(x_BTD)) for part in parts)
+        return q_BHTK, k_BGTK, v_BGTK
+
+    def heads(self, x_BTD: Tensor) -> Tensor:
+        """(batch, tokens, heads · head_dim) as (batch, heads, tokens, head_dim)."""
         batch, tokens, _ = x_BTD.shape
         return x_BTD.view(batch, tokens, -1, self.head_dim).transpose(1, 2)
 
@@ -109,7 +118,7 @@ class CrossAttention(Attention):
 
         def make() -> tuple[Tensor, Tensor]:
             seen_BSD = autocast_once(memory_BSD)
-            return self._heads(self.key(seen_BSD)), self._heads(self.value(seen_BSD))
+            return self.heads(self.key(seen_BSD)), self.heads(self.value(seen_BSD))
 
         k_BGSK, v_BGSK = make() if cache is None else cache.memory(make)
-        return self._look(self._heads(self.query(x_BTD)), k_BGSK, v_BGSK, mask)
+        return self._look(self.heads(self.query(x_BTD)), k_BGSK, v_BGSK, mask)

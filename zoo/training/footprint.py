@@ -121,6 +121,8 @@ def _shrink(backbone: nn.Module, size: int) -> None:
     """Makes the parts that tensor parallelism divides as small as one device has them."""
     for layer in list(backbone.modules()):
         for name, style in divided(layer):
+            if style == "headwise":
+                continue
             part = layer.get_submodule(name)
             if isinstance(part, nn.Embedding):
                 smaller: nn.Module = nn.Embedding(part.num_embeddings, part.embedding_dim // size)

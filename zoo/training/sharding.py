@@ -9,7 +9,7 @@ Sharding, Rajbhandari et al., 2019: https://arxiv.org/abs/1910.02054
 """
 
 import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import lightning as L
@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Replicate
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
 
 from zoo.errors import SpecError
 from zoo.training.blocks import blocks
@@ -26,11 +32,16 @@ from zoo.training.blocks import blocks
 ENTRIES = ("training_step", "validation_step", "test_step", "predict", "generate")
 """Methods, besides `forward`, by which a module's weights come into use."""
 
-_STYLES = {"colwise": ColwiseParallel, "rowwise": RowwiseParallel}
+_STYLES: dict[str, Callable[[], ParallelStyle]] = {
+    "colwise": ColwiseParallel,
+    "rowwise": RowwiseParallel,
+    "headwise": lambda: SequenceParallel(sequence_dim=1, use_local_output=True),
+}
+"""The last is for what does the same to each head: whole everywhere, its gradients summed over all heads."""
 
 
 def divided(layer: nn.Module) -> Iterator[tuple[str, str]]:
-    """The parts of a layer that tensor parallelism divides, by name, and how: `colwise` or `rowwise`."""
+    """The parts of a layer that tensor parallelism divides, by name, and how: a key of `_STYLES`."""
     for pattern, style in getattr(layer, "tensor_parallel", {}).items():
         for name, _ in layer.named_modules():
             if fnmatch.fnmatchcase(name, pattern):
@@ -47,7 +58,8 @@ def divide(module: nn.Module, mesh: DeviceMesh) -> None:
     for path, layer in module.named_modules():
         plan = dict(divided(layer))
         for name, style in plan.items():
-            _require_even(layer, f"{path}.{name}", layer.get_submodule(name), style, mesh.size())
+            if style != "headwise":
+                _require_even(layer, f"{path}.{name}", layer.get_submodule(name), style, mesh.size())
         if plan:
             layer.register_forward_pre_hook(_on_every_process(mesh), with_kwargs=True)
             parallelize_module(layer, mesh, {name: _STYLES[style]() for name, style in plan.items()})

@@ -38,6 +38,7 @@ NUM_STEPS = 3
 SHAPES = {
     "Llama": "decoder",
     "GPT2": "decoder",
+    "Qwen3": "decoder",
     "Bert": "encoder",
     "T5": "encoder_decoder",
     "Transformer": "encoder_decoder",
@@ -170,6 +171,7 @@ TWO: list[Run] = [
     ("Llama", "ddp", {}),
     ("Llama", "sharded", TIED),
     ("Llama", "tensor", {}),
+    ("Qwen3", "tensor", {}),
     ("Bert", "sharded", {}),
     ("T5", "tensor", {}),
 ]
@@ -190,7 +192,7 @@ def test_two_processes_learn_what_one_does(two: Path) -> None:
 @pytest.mark.slow
 def test_four_processes_learn_what_one_does(tmp_path: Path) -> None:
     uneven = {"vocab_size": 97, "num_key_value_heads": 4}
-    families = [("Llama", uneven), ("Bert", {}), ("T5", {}), ("Transformer", {})]
+    families = [("Llama", uneven), ("Qwen3", uneven), ("Bert", {}), ("T5", {}), ("Transformer", {})]
     runs = [(family, strategy, sizes) for family, sizes in families for strategy in STRATEGIES]
     runs += [("Llama", "both", TIED), ("GPT2", "sharded", {})]
     on_processes(4, tmp_path, runs)
