@@ -12,6 +12,8 @@ Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by
   zoo validate, test, predict --config RECIPE --ckpt_path CKPT
   zoo check RECIPE [--devices N]            keys, types, fit, sizes; nothing is trained
   zoo generate MODEL PROMPT                 continue a text; MODEL is a Hub id, a folder or a .ckpt
+  zoo generate MODEL --file F --out O       the same with each line of a file
+  zoo chat MODEL                            talk to a model that was taught to
   zoo pull MODEL [--revision] [--to DIR]    fetch a model's files from the Hub
   zoo export CKPT DIR                       a run's checkpoint in the Hub's format
   zoo list [families, heads, modules, data, recipes, plugins] [--json]
@@ -25,6 +27,7 @@ _VERBS = {
     "predict": "training",
     "check": "checking",
     "generate": "generating",
+    "chat": "chatting",
     "pull": "pulling",
     "export": "exporting",
     "list": "listing",

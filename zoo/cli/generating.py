@@ -1,29 +1,58 @@
-"""`zoo generate`: a model continues a text."""
+"""`zoo generate`: a model continues, or answers, a text or a file of them."""
 
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from zoo.cli import answering, writing
 from zoo.cli.options import Options
-from zoo.errors import GenerationError
 
 
 def run(verb: str, arguments: list[str]) -> None:
-    """Prints the prompt's continuation."""
-    parser = Options(prog="zoo generate", description="Continue a text.")
-    parser.add_argument("model", metavar="MODEL", help="Hub id, folder or .ckpt")
-    parser.add_argument("prompt", metavar="PROMPT", help="the text to continue")
-    parser.add_argument("--max-new-tokens", type=int, help="at most so many")
-    parser.add_argument("--temperature", type=float, help="0 is greedy; above, tokens are drawn")
-    parser.add_argument("--top-k", type=int, help="draw among so many of the likeliest")
-    parser.add_argument(
-        "--top-p", type=float, help="draw among the likeliest that hold this much probability"
+    """Writes about one prompt, or about each of a file."""
+    parser = Options(
+        prog="zoo generate",
+        description="Continue a text, or answer one. A terminal shows it as it comes; else it is JSON, one "
+        "object a line. What is not given is as generation_config.json says.",
     )
-    parser.add_argument("--stop", action="append", default=[], help="a text that ends it; may be repeated")
-    parser.add_argument("--seed", type=int, help="makes draws repeatable")
-    choices = vars(parser.parse_args(arguments))
+    writing.add_options(parser)
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="the text to continue")
+    parser.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
+    writing.add_beam_options(parser)
+    add = parser.add_argument_group("many prompts").add_argument
+    add("--file", type=Path, help="one a line; of a .jsonl, each object's `prompt`, or its `messages`")
+    add("--out", type=Path, help="a .jsonl to write to; what an interrupted run left is gone on with")
+    add("--batch-size", type=int, default=8, metavar="N", help="prompts at a time; 8 by default")
+    options = vars(parser.parse_args(arguments))
+    prompt, as_chat, file, out, size = (
+        options.pop(key) for key in ("prompt", "chat", "file", "out", "batch_size")
+    )
+    if (prompt is None) == (file is None):
+        parser.error("it takes either PROMPT or --file")
+    if out is not None and file is None:
+        parser.error("--out goes with --file")
+    if size < 1:
+        parser.error(f"--batch-size must be at least 1, got {size}")
+    if file is None:
+        _write(prompt, as_chat, options)
+    else:
+        answering.answer_all(file, out, size, as_chat, options)
 
-    import zoo
-    from zoo.modules.generating import GeneratingModule
 
-    model, prompt = zoo.load(choices.pop("model")), choices.pop("prompt")
-    if not isinstance(model, GeneratingModule):
-        raise GenerationError(f"an {model.shape} writes no text", hint="zoo predict asks its head")
-    text = model.generate(prompt, **choices)
-    print(prompt + text if model.shape == "decoder" else text)
+def _write(prompt: str, as_chat: bool, options: dict[str, Any]) -> None:
+    model = writing.loaded(options)
+    inputs = [{"role": "user", "content": prompt}] if as_chat else prompt
+    before = prompt if model.shape == "decoder" and not as_chat else ""
+    if not sys.stdout.isatty():
+        answer = answering.answer_of(model.generate(inputs, **options))
+        print(json.dumps({"prompt": prompt, **answer}, ensure_ascii=False))
+    elif any((options[name] or 1) > 1 for name in ("num_beams", "num_return_sequences")):
+        found = model.generate(inputs, **options)
+        print(*(before + text for text in ([found] if isinstance(found, str) else found)), sep="\n\n")
+    else:
+        pieces = model.stream(inputs, **options)
+        print(before, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()

@@ -1,6 +1,6 @@
 """What one call of `generate` asks for, checked as a whole before anything is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from zoo.errors import GenerationError
 from zoo.generation import Choices, Decoding, Processor, RowText, Settings, Stopping
 from zoo.heads.base import Head
-from zoo.tokenizer import Tokenizer
+from zoo.tokenizer import Message, Tokenizer
 
 if TYPE_CHECKING:
     from zoo.modules.generating import GeneratingModule
 
-Inputs = str | list[str] | Tensor
-"""A text, several, or ids (batch, tokens)."""
+Inputs = str | Sequence[str] | Sequence[Message] | Sequence[Sequence[Message]] | Tensor
+"""A text, a chat, several of either, or ids (batch, tokens)."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +75,45 @@ class Call:
         return cls(prompts, decoding, module.writer(head), chosen)
 
 
+def is_one(inputs: Inputs) -> bool:
+    """Whether it is one text or one chat."""
+    return isinstance(inputs, str) or (
+        not isinstance(inputs, Tensor) and len(inputs) > 0 and isinstance(inputs[0], Mapping)
+    )
+
+
 def prompts_of(inputs: Inputs, attention_mask: Tensor | None, tokenizer: Tokenizer | None) -> list[list[int]]:
     """Ids of each prompt, without padding.
 
     Raises:
-        GenerationError: One is empty, or there is no tokenizer for a text.
+        GenerationError: One is empty, or there is no tokenizer for a text, or no template for a chat.
     """
-    if isinstance(inputs, Tensor):
-        if inputs.ndim != 2:
-            raise GenerationError(f"ids must be (batch, tokens), got the shape {tuple(inputs.shape)}")
-        real = torch.ones_like(inputs) if attention_mask is None else attention_mask
-        prompts = [ids[keep.bool()].tolist() for ids, keep in zip(inputs, real, strict=True)]
-    elif tokenizer is None:
-        raise GenerationError("the model has no tokenizer, so it takes ids, not text")
-    else:
-        prompts = tokenizer.encode_batch([inputs] if isinstance(inputs, str) else inputs)
+    prompts = _read(inputs, attention_mask) if isinstance(inputs, Tensor) else _encoded(inputs, tokenizer)
     for index, prompt in enumerate(prompts):
         if not prompt:
             raise GenerationError(f"prompt {index} is empty", hint="give at least one token to continue")
     return prompts
+
+
+def _read(ids: Tensor, attention_mask: Tensor | None) -> list[list[int]]:
+    if ids.ndim != 2:
+        raise GenerationError(f"ids must be (batch, tokens), got the shape {tuple(ids.shape)}")
+    real = torch.ones_like(ids) if attention_mask is None else attention_mask
+    return [row[keep.bool()].tolist() for row, keep in zip(ids, real, strict=True)]
+
+
+def _encoded(inputs: Any, tokenizer: Tokenizer | None) -> list[list[int]]:
+    if tokenizer is None:
+        raise GenerationError("the model has no tokenizer, so it takes ids, not text")
+    several = [inputs] if is_one(inputs) else inputs
+    if all(isinstance(one, str) for one in several):
+        return tokenizer.encode_batch(several)
+    return [
+        tokenizer.encode(one)
+        if isinstance(one, str)
+        else tokenizer.encode_chat(one, add_generation_prompt=True)
+        for one in several
+    ]
 
 
 def _spelled(

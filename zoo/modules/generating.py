@@ -10,7 +10,7 @@ from zoo.errors import GenerationError
 from zoo.generation import Decoding, Model, Processor, RowText, Settings, Steps, rows_of, write
 from zoo.heads.base import Batch, Head
 from zoo.modules.base import ZooModule, evaluating
-from zoo.modules.calls import Call, Inputs, prompts_of
+from zoo.modules.calls import Call, Inputs, is_one, prompts_of
 from zoo.tokenizer import Tokenizer
 
 
@@ -76,7 +76,8 @@ class GeneratingModule(ZooModule):
         """Continues or answers texts, or ids; what is not given is as generation_config.json says.
 
         Args:
-            inputs: A text, several, or ids (batch, tokens).
+            inputs: A text, several, or ids (batch, tokens). Also a chat, or several: messages, each with a
+                `role` and a `content`, which the checkpoint's template makes a prompt of.
             attention_mask: Of ids: (batch, tokens), 1 where a token is real.
             max_new_tokens: At most so many; by default 64, or what the model's length leaves.
             temperature: 0 is greedy; above, tokens are drawn.
@@ -128,13 +129,13 @@ class GeneratingModule(ZooModule):
         found: list[Any] = self._texts(call) if not isinstance(inputs, Tensor) else self._ids(call)
         if (each := call.settings.num_return_sequences) > 1:
             found = [found[start : start + each] for start in range(0, len(found), each)]
-        return found[0] if isinstance(inputs, str) else found
+        return found[0] if is_one(inputs) else found
 
-    def stream(self, inputs: str | Tensor, **choices: Any) -> Iterator[Any]:
+    def stream(self, inputs: Inputs, **choices: Any) -> Iterator[Any]:
         """Writes one text, piece by piece.
 
         Args:
-            inputs: A text, or ids (1, tokens).
+            inputs: A text, a chat, or ids (1, tokens).
             choices: As `generate` takes them.
 
         Returns:
@@ -149,7 +150,7 @@ class GeneratingModule(ZooModule):
             raise GenerationError(
                 "one text is streamed at a time, and not in beam search", hint="`generate` does both"
             )
-        return self._pieces(call) if isinstance(inputs, str) else self._each_id(call)
+        return self._each_id(call) if isinstance(inputs, Tensor) else self._pieces(call)
 
     def _each_id(self, call: Call) -> Iterator[int]:
         with evaluating(self):
@@ -203,14 +204,17 @@ class GeneratingModule(ZooModule):
         named = ", ".join(type(self.head_specs[name]).__name__ for name in names)
         raise GenerationError(f"the model's head {named} writes no text", hint="ask it to predict")
 
-    def require_room(self, texts: Sequence[str], max_new_tokens: int | None) -> None:
+    def require_room(self, inputs: Inputs, max_new_tokens: int | None) -> int:
         """Refuses now what `generate` would refuse later.
 
+        Returns:
+            How many tokens may be written.
+
         Raises:
-            GenerationError: The model is too short for these texts and so many new tokens.
+            GenerationError: The model is too short for these prompts and so many new tokens.
         """
-        prompts = prompts_of(list(texts), None, self.tokenizer)
-        self.room(prompts, max_new_tokens, Settings.of(self.generation_config))
+        prompts = prompts_of(inputs, None, self.tokenizer)
+        return self.room(prompts, max_new_tokens, Settings.of(self.generation_config))
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

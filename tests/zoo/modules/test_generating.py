@@ -57,6 +57,9 @@ SAVED: list[dict[str, Any]] = [
     {"forced_bos_token_id": 9, "forced_eos_token_id": 8, "begin_suppress_tokens": [3], "eos_token_id": 8},
     {"max_length": 15, "max_new_tokens": None},
     {"decoder_start_token_id": 11},
+    {"num_beams": 3, "length_penalty": 0.6, "early_stopping": True, "eos_token_id": list(range(60))},
+    {"num_beams": 3, "repetition_penalty": 1.4, "no_repeat_ngram_size": 2, "forced_eos_token_id": 7},
+    {"num_beams": 4, "bad_words_ids": [[70], [71, 72]], "renormalize_logits": True, "max_length": 20},
 ]
 
 
@@ -187,6 +190,32 @@ def test_a_row_writes_one_of_the_choices_and_ends(model: Model) -> None:
     assert len(written) > 1
     assert model.generate(["a", "the", "on the mat"], choices=["only"]) == ["only"] * 3
     assert "".join(model.stream("the", choices=["the dog"])) == "the dog"
+
+
+def test_beams_find_the_likeliest_choice(model: Model) -> None:
+    texts = ["the dog", "the sun", "to", "on"]
+    found = model.generate("the cat", choices=texts, num_beams=4, num_return_sequences=4, length_penalty=0.0)
+    assert sorted(found) == sorted(texts)
+    tokenizer = model.require_tokenizer()
+
+    def score(text: str) -> float:
+        prompt, new = tokenizer.encode("the cat"), tokenizer.encode(text)
+        if model.shape == "decoder":
+            logits = model(torch.tensor([prompt + new])).logits[0, len(prompt) - 1 : -1]
+        else:
+            written = torch.tensor([[model.start_id, *new[:-1]]])  # type: ignore[union-attr]
+            logits = model(torch.tensor([prompt]), decoder_input_ids=written).logits[0]
+        return float(logits.log_softmax(-1)[range(len(new)), new].sum().detach())
+
+    likeliest = sorted(texts, key=score, reverse=True)
+    assert found[0] == likeliest[0]
+
+
+def test_beams_end_at_a_stop_text(model: Model) -> None:
+    whole = model.generate("the cat", num_beams=3, max_new_tokens=20, length_penalty=3.0)
+    stop = whole[4:6]
+    cut = model.generate("the cat", num_beams=3, max_new_tokens=20, stop=stop)
+    assert stop not in cut
 
 
 def test_the_likeliest_token_of_the_choices_is_taken(model: Model) -> None:

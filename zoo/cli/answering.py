@@ -1,0 +1,124 @@
+"""A file of prompts, answered line by line."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli import prompts, writing
+from zoo.cli.prompts import Answers, Bad, Prompt
+from zoo.errors import GenerationError
+
+if TYPE_CHECKING:
+    from zoo.modules.generating import GeneratingModule
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A prompt that can be followed."""
+
+    prompt: Prompt
+    room: int
+    """Tokens that may be written about it."""
+    occurrence: int
+    """How often the same came before it: it is drawn anew."""
+
+
+def answer_of(found: Any) -> dict[str, Any]:
+    """What `generate` returned of one prompt, as a line says it."""
+    return {"text": found} if isinstance(found, str) else {"texts": found}
+
+
+def answer_all(file: Path, out: Path | None, batch_size: int, as_chat: bool, options: dict[str, Any]) -> None:
+    """Answers every prompt of a file; what cannot be followed is reported with its line.
+
+    Raises:
+        DataError: The file cannot be read, or the answers cannot be written.
+        GenerationError: Some prompts could not be followed; the others are answered.
+    """
+    lines = prompts.read(file)
+    with ExitStack() as stack:
+        answers = stack.enter_context(Answers(out, file, lines)) if out is not None else None
+        done = answers.done if answers else set()
+        model = writing.loaded(options)
+        checked = list(_checked(model, lines, done, as_chat, options))
+        bad = [one for one in checked if isinstance(one, Bad)]
+        for one in bad:
+            print(f"zoo: {file}:{one.line}: {one.reason}", file=sys.stderr)
+        todo = [one for one in checked if isinstance(one, Todo)]
+        for prompt, answer in _answered(model, todo, batch_size, as_chat, options, shows=out is not None):
+            if answers is not None:
+                answers.write(prompt, answer)
+            else:
+                print(prompts.line_of(prompt, answer), flush=True)
+    if out is not None:
+        print(f"{out} holds {len(done) + len(todo)} of {len(lines)} answers")
+    if bad:
+        raise GenerationError(f"{len(bad)} of {len(lines)} prompts in {file} could not be followed")
+
+
+def _checked(
+    model: "GeneratingModule",
+    lines: Sequence[Prompt | Bad],
+    done: Iterable[int],
+    as_chat: bool,
+    options: Mapping[str, Any],
+) -> Iterator[Todo | Bad]:
+    """What is left to do, and what cannot be done."""
+    model.generate([], **options)  # refuses options with which no prompt could be followed
+    seen = Counter[str]()
+    for line in lines:
+        if isinstance(line, Bad):
+            yield line
+            continue
+        inputs = line.inputs(as_chat)
+        key = json.dumps(inputs)
+        seen[key] += 1
+        if line.line in done:
+            continue
+        try:
+            yield Todo(line, model.require_room([inputs], options["max_new_tokens"]), seen[key] - 1)
+        except GenerationError as error:
+            yield Bad(line.line, error.message.replace("prompt 0 is", "the prompt is"))
+
+
+def _answered(
+    model: "GeneratingModule",
+    todo: Sequence[Todo],
+    batch_size: int,
+    as_chat: bool,
+    options: Mapping[str, Any],
+    shows: bool,
+) -> Iterator[tuple[Prompt, dict[str, Any]]]:
+    """Each prompt with its answer, in order; a bar tells how far it is."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not (shows and console.is_terminal), transient=True) as bar:
+        task = bar.add_task("prompts", total=len(todo))
+        for batch in _batches(todo, batch_size):
+            seed = options["seed"]
+            if seed is not None:
+                seed += batch[0].occurrence << 64  # beyond what anyone gives
+            choices = {**options, "max_new_tokens": batch[0].room, "seed": seed}
+            found = model.generate([one.prompt.inputs(as_chat) for one in batch], **choices)
+            yield from ((one.prompt, answer_of(texts)) for one, texts in zip(batch, found, strict=True))
+            bar.advance(task, len(batch))
+
+
+def _batches(todo: Sequence[Todo], size: int) -> Iterator[list[Todo]]:
+    """Neighbours to whom the same applies, so that an answer does not depend on who is in the batch."""
+    batch: list[Todo] = []
+    for one in todo:
+        applies = batch and (one.room, one.occurrence) == (batch[-1].room, batch[-1].occurrence)
+        if batch and (len(batch) == size or not applies):
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
