@@ -33,6 +33,8 @@ class Rows(Dataset[Batch]):
         return math.ceil((len(self.tokens) - 1) / (self.length - 1))
 
     def __getitem__(self, index: int) -> Batch:
+        if not 0 <= index < len(self):
+            raise IndexError(index)  # or a loop over all rows would not end
         start = index * (self.length - 1)
         found = self.tokens[start : start + self.length].astype(np.int64)
         missing = self.length - len(found)

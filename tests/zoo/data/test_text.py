@@ -161,6 +161,13 @@ def test_rows_read_as_the_documents_with_an_end_around_each(sources: Write) -> N
         assert whole == "<|endoftext|>" + "".join(f"{text}<|endoftext|>" for text in texts)
 
 
+def test_a_loop_over_all_rows_ends(sources: Write) -> None:
+    rows = made(sources(6)).training_rows
+    assert sum(1 for _, _ in zip(rows, range(len(rows) + 1), strict=False)) == len(rows)
+    with pytest.raises(IndexError):
+        rows[-1]
+
+
 def test_batches_have_the_asked_shape_and_training_has_no_broken_one(sources: Write) -> None:
     data = made(sources())
     batches = list(data.train_dataloader())
