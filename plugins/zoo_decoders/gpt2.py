@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.generation import Cache
-from zoo.layers import ACTIVATIONS, KeyValueCache, Mask, attend
+from zoo.layers import ACTIVATIONS, HeadAttention, KeyValueCache, Mask
 from zoo.specs import DecoderSpec, HubHead, require_divides, require_known
 
 
@@ -118,31 +118,22 @@ def residual_std(spec: GPT2) -> float:
     return spec.initializer_range / math.sqrt(2 * spec.num_hidden_layers)
 
 
-class GPT2Attention(nn.Module):
+class GPT2Attention(HeadAttention):
     """Self-attention whose queries, keys and values come from one product."""
 
     def __init__(self, spec: GPT2, index: int) -> None:
-        super().__init__()
+        head_dim = spec.hidden_size // spec.num_attention_heads
+        scale = head_dim**-0.5 if spec.scale_attn_weights else 1.0
+        if spec.scale_attn_by_inverse_layer_idx:
+            scale /= index + 1
+        super().__init__(head_dim, dropout=spec.attention_dropout, scale=scale)
         self.query_key_value = Affine(spec.hidden_size, 3 * spec.hidden_size, spec.initializer_range)
         self.output = Affine(spec.hidden_size, spec.hidden_size, residual_std(spec))
-        self.head_dim = spec.hidden_size // spec.num_attention_heads
-        self.dropout = spec.attention_dropout
-        self.scale = self.head_dim**-0.5 if spec.scale_attn_weights else 1.0
-        if spec.scale_attn_by_inverse_layer_idx:
-            self.scale /= index + 1
 
-    def forward(self, x_BTD: Tensor, mask: Mask, cache: KeyValueCache | None) -> Tensor:
-        """Hidden states (batch, tokens, hidden_size) in and out."""
-        q_BHTK, k_BHTK, v_BHTK = (
-            part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for part in self.query_key_value(x_BTD).chunk(3, -1)
-        )
-        if cache is not None:
-            k_BHTK, v_BHTK = cache.update(k_BHTK, v_BHTK)
-        dropout = self.dropout if self.training else 0.0
-        seen_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, mask, scale=self.scale, dropout=dropout)
-        output_BTD: Tensor = self.output(seen_BHTK.transpose(1, 2).flatten(-2))
-        return output_BTD
+    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (batch, heads, tokens, head_dim)."""
+        q_BHTK, k_BHTK, v_BHTK = map(self.heads, self.query_key_value(x_BTD).chunk(3, -1))
+        return q_BHTK, k_BHTK, v_BHTK
 
 
 class GPT2FeedForward(nn.Module):
@@ -174,7 +165,7 @@ class GPT2Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, mask: Mask, cache: KeyValueCache | None) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) in and out."""
-        x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), mask, cache))
+        x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), mask, cache=cache))
         output_BTD: Tensor = x_BTD + self.dropout(self.feedforward(self.feedforward_norm(x_BTD)))
         return output_BTD
 

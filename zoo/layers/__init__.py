@@ -5,7 +5,7 @@ H heads of queries, G heads of keys and values, K head_dim, F intermediate_size,
 carry a label.
 """
 
-from zoo.layers.attention import Attention, CrossAttention, KeyValueCache
+from zoo.layers.attention import Attention, CrossAttention, HeadAttention, KeyValueCache
 from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
 from zoo.layers.initialization import fill, initialize, materialize, part_of
 from zoo.layers.kernels import attend
@@ -21,6 +21,7 @@ __all__ = [
     "CrossAttention",
     "FeedForward",
     "GatedFeedForward",
+    "HeadAttention",
     "KeyValueCache",
     "Mask",
     "RMSNorm",

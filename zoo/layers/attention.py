@@ -28,8 +28,50 @@ class KeyValueCache(Protocol):
         """Keys and values of a text that does not change, made the first time."""
 
 
-class Attention(nn.Module):
-    """Self-attention: project, turn by position, attend, project back.
+class HeadAttention(nn.Module):
+    """Self-attention over heads, whatever makes them: `project` does, and `output` puts them together.
+
+    Args:
+        head_dim: Width of a head.
+        dropout: Probability of dropping a weight in training.
+        scale: Factor of the scores; by default head_dim ** -0.5.
+    """
+
+    output: nn.Module
+
+    def __init__(self, head_dim: int, *, dropout: float = 0.0, scale: float | None = None) -> None:
+        super().__init__()
+        self.head_dim, self.dropout, self.scale = head_dim, dropout, scale
+
+    def forward(
+        self, x_BTD: Tensor, mask: Mask, rope: Rope | None = None, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        """Hidden states (batch, tokens, hidden_size) in and out."""
+        q_BHTK, k_BGTK, v_BGTK = self.project(autocast_once(x_BTD))
+        if rope is not None:
+            q_BHTK, k_BGTK = rope.turn(q_BHTK), rope.turn(k_BGTK)
+        if cache is not None:
+            k_BGTK, v_BGTK = cache.update(k_BGTK, v_BGTK, mask.reach)
+        return self._look(q_BHTK, k_BGTK, v_BGTK, mask)
+
+    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned."""
+        raise NotImplementedError
+
+    def heads(self, x_BTD: Tensor) -> Tensor:
+        """(batch, tokens, heads · head_dim) as (batch, heads, tokens, head_dim)."""
+        batch, tokens, _ = x_BTD.shape
+        return x_BTD.view(batch, tokens, -1, self.head_dim).transpose(1, 2)
+
+    def _look(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        seen_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, mask, scale=self.scale, dropout=dropout)
+        output: Tensor = self.output(seen_BHTK.transpose(1, 2).flatten(-2))
+        return output
+
+
+class Attention(HeadAttention):
+    """Self-attention whose queries, keys and values have a projection each.
 
     Args:
         hidden_size: Width of the residual stream.
@@ -59,45 +101,21 @@ class Attention(nn.Module):
         dropout: float = 0.0,
         scale: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(head_dim or hidden_size // num_heads, dropout=dropout, scale=scale)
         num_key_value_heads = num_key_value_heads or num_heads
-        self.head_dim = head_dim or hidden_size // num_heads
-        self.dropout, self.scale = dropout, scale
         self.query = nn.Linear(hidden_size, num_heads * self.head_dim, bias=bias)
         self.key = nn.Linear(hidden_size, num_key_value_heads * self.head_dim, bias=bias)
         self.value = nn.Linear(hidden_size, num_key_value_heads * self.head_dim, bias=bias)
         self.output = nn.Linear(num_heads * self.head_dim, hidden_size, bias=bias)
 
-    def forward(
-        self, x_BTD: Tensor, mask: Mask, rope: Rope | None = None, cache: KeyValueCache | None = None
-    ) -> Tensor:
-        """Hidden states (batch, tokens, hidden_size) in and out."""
-        q_BHTK, k_BGTK, v_BGTK = self.project(autocast_once(x_BTD))
-        if rope is not None:
-            q_BHTK, k_BGTK = rope.turn(q_BHTK), rope.turn(k_BGTK)
-        if cache is not None:
-            k_BGTK, v_BGTK = cache.update(k_BGTK, v_BGTK, mask.reach)
-        return self._look(q_BHTK, k_BGTK, v_BGTK, mask)
-
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned.
 
-        A family that makes them otherwise, or norms them, does so here.
+        A family that norms them does so here.
         """
         parts = (self.query, self.key, self.value)
         q_BHTK, k_BGTK, v_BGTK = (self.heads(part(x_BTD)) for part in parts)
         return q_BHTK, k_BGTK, v_BGTK
-
-    def heads(self, x_BTD: Tensor) -> Tensor:
-        """(batch, tokens, heads · head_dim) as (batch, heads, tokens, head_dim)."""
-        batch, tokens, _ = x_BTD.shape
-        return x_BTD.view(batch, tokens, -1, self.head_dim).transpose(1, 2)
-
-    def _look(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        seen_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, mask, scale=self.scale, dropout=dropout)
-        output: Tensor = self.output(seen_BHTK.transpose(1, 2).flatten(-2))
-        return output
 
 
 class CrossAttention(Attention):
