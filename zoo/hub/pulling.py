@@ -4,6 +4,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import httpx2
@@ -124,7 +125,7 @@ def _needed(model: HubModel, folder: Path, *, allow_pickle: bool) -> list[str]:
     """The names of the files that a model is read from."""
     there = _listing(model, folder)
     small = [CONFIG_FILE, GENERATION_FILE, *TOKENIZER_FILES]
-    found = [name for name in small if name in there]
+    found = [name for pattern in small for name in there if fnmatchcase(name, pattern)]
     if weights.FILE in there:
         found.append(weights.FILE)
     elif weights.INDEX_FILE in there:

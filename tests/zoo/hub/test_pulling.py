@@ -78,6 +78,14 @@ def test_a_model_loads_by_name_and_only_what_it_needs_is_fetched(
     }  # fmt: skip
 
 
+def test_all_chat_templates_are_fetched(hub: Loopback, folder: Path) -> None:
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
+    (folder / "chat_template.jinja").write_text("plain")
+    hub.publish(NAME, folder)
+    assert zoo.load(NAME).tokenizer.chat_templates == {"default": "plain", "tool_use": "tools"}
+
+
 def test_a_second_load_asks_for_the_commit_alone_and_a_commit_asks_nothing(
     hub: Loopback, commit: str
 ) -> None:
