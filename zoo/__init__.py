@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.hub import load as load
     from zoo.hub import pull as pull
+    from zoo.hub import push as push
     from zoo.hub import save as save
 
 __all__ = [
@@ -22,11 +23,12 @@ __all__ = [
     "load",
     "modules",
     "pull",
+    "push",
     "save",
     "schedules",
 ]
 
-_FUNCTIONS = dict.fromkeys(("load", "pull", "save"), "zoo.hub")
+_FUNCTIONS = dict.fromkeys(("load", "pull", "push", "save"), "zoo.hub")
 
 
 def __getattr__(name: str) -> Any:

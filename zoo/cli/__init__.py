@@ -15,6 +15,7 @@ Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by
   zoo generate MODEL --file F --out O       the same with each line of a file
   zoo chat MODEL                            talk to a model that was taught to
   zoo pull MODEL [--revision] [--to DIR]    fetch a model's files from the Hub
+  zoo push MODEL REPO_ID [--private]        publish a folder or a checkpoint on the Hub
   zoo export CKPT DIR                       a run's checkpoint in the Hub's format
   zoo list [families, heads, modules, data, recipes, plugins] [--json]
 
@@ -29,6 +30,7 @@ _VERBS = {
     "generate": "generating",
     "chat": "chatting",
     "pull": "pulling",
+    "push": "pushing",
     "export": "exporting",
     "list": "listing",
 }

@@ -2,6 +2,7 @@
 
 from zoo.hub.loading import load
 from zoo.hub.pulling import pull
+from zoo.hub.pushing import push
 from zoo.hub.saving import save
 
-__all__ = ["load", "pull", "save"]
+__all__ = ["load", "pull", "push", "save"]

@@ -98,7 +98,7 @@ def explained(error: BaseException, model: HubModel) -> CheckpointError:
     if isinstance(error, GatedRepoError):
         return CheckpointError(
             f"{name} is gated: its owner decides who may have it",
-            hint=f"ask for access on {_endpoint()}/{model.repo_id}, then `hf auth login`",
+            hint=f"ask for access on {endpoint()}/{model.repo_id}, then `hf auth login`",
         )
     if isinstance(error, RevisionNotFoundError):
         return CheckpointError(
@@ -126,13 +126,14 @@ def explained(error: BaseException, model: HubModel) -> CheckpointError:
     if isinstance(error, httpx2.HTTPError):
         kind = type(error).__name__
         return CheckpointError(
-            f"{name} cannot be had: no connection to {_endpoint()} ({kind})",
+            f"{name} cannot be had: no connection to {endpoint()} ({kind})",
             hint="check the network; HF_HUB_OFFLINE=1 uses what is in the cache",
         )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return CheckpointError(f"{name} cannot be had: {reason}", hint=f"check the name; {login}")
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """The address of the Hub, without what else it may say."""
     url = urlsplit(HfApi().endpoint)
     return f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}"
