@@ -44,7 +44,7 @@ def answer_all(file: Path, out: Path | None, batch_size: int, as_chat: bool, opt
     with ExitStack() as stack:
         answers = stack.enter_context(Answers(out, file, lines)) if out is not None else None
         done = answers.done if answers else set()
-        model = writing.loaded(options)
+        model = writing.loaded(options, talks=as_chat)
         checked = list(_checked(model, lines, done, as_chat, options))
         bad = [one for one in checked if isinstance(one, Bad)]
         for one in bad:

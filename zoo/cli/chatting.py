@@ -25,17 +25,12 @@ class Chat:
         model: What answers.
         system: What stands before all messages.
         choices: As `generate` takes them.
-
-    Raises:
-        GenerationError: The model has no chat template.
     """
 
     def __init__(self, model: "GeneratingModule", system: str | None, choices: dict[str, Any]) -> None:
         self._model, self._choices = model, choices
         self._system = [{"role": "system", "content": system}] if system is not None else []
         self._said: list[dict[str, str]] = []
-        if not model.require_tokenizer().chat_templates:
-            raise GenerationError("the model has no chat template", hint="`zoo generate` continues a text")
         saved = model.generation_config
         if not (saved.get("max_new_tokens") or saved.get("max_length")):
             model.generation_config = {**saved, "max_new_tokens": ANSWER_TOKENS}
@@ -90,7 +85,7 @@ def run(verb: str, arguments: list[str]) -> None:
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before all messages")
     options = vars(parser.parse_args(arguments))
     system = options.pop("system")
-    chat = Chat(writing.loaded(options), system, options)
+    chat = Chat(writing.loaded(options, talks=True), system, options)
     if sys.stdin.isatty():
         print(COMMANDS)
     for text in _messages():

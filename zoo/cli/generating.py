@@ -41,7 +41,7 @@ def run(verb: str, arguments: list[str]) -> None:
 
 
 def _write(prompt: str, as_chat: bool, options: dict[str, Any]) -> None:
-    model = writing.loaded(options)
+    model = writing.loaded(options, talks=as_chat)
     inputs = [{"role": "user", "content": prompt}] if as_chat else prompt
     before = prompt if model.shape == "decoder" and not as_chat else ""
     if not sys.stdout.isatty():

@@ -43,11 +43,15 @@ def add_beam_options(parser: ArgumentParser) -> None:
     add("--num-return-sequences", type=int, metavar="N", help="texts of each prompt")
 
 
-def loaded(options: dict[str, Any]) -> "GeneratingModule":
+def loaded(options: dict[str, Any], *, talks: bool = False) -> "GeneratingModule":
     """The model that is named; leaves in the options what `generate` takes.
 
+    Args:
+        options: What was given.
+        talks: Whether it needs a chat template.
+
     Raises:
-        GenerationError: It writes no text.
+        GenerationError: It writes no text, or has no chat template.
         RecipeError: There is no such device.
     """
     import torch
@@ -70,4 +74,8 @@ def loaded(options: dict[str, Any]) -> "GeneratingModule":
             f"{with_article(model.shape)} writes no text", hint="`zoo predict` asks its head"
         )
     model.writer(options.get("head"))
+    if talks and not model.require_tokenizer().chat_templates:
+        raise GenerationError(
+            "the model has no chat template", hint="`zoo generate` without --chat continues a text"
+        )
     return model

@@ -139,7 +139,7 @@ def test_an_answer_may_be_as_long_as_the_model_leaves(talk: Talk, saved_model: S
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ("decoder", "the model has no chat template\n  `zoo generate` continues a text"),
+        ("decoder", "the model has no chat template\n  `zoo generate` without --chat continues a text"),
         ("encoder", "an encoder writes no text\n  `zoo predict` asks its head"),
     ],
 )
@@ -148,11 +148,3 @@ def test_a_model_that_cannot_talk_is_refused(
 ) -> None:
     outcome = talk(saved_model(shape), typed=["the cat"])
     assert (outcome.code, outcome.out, outcome.err) == (2, "", f"zoo: {message}\n")
-
-
-def test_an_unknown_option_is_refused(command: Command) -> None:
-    outcome = command("chat", "model", "--sytem", "x")
-    assert outcome.code == 2
-    assert outcome.err == (
-        "zoo: zoo chat: unrecognized arguments: --sytem x\n  `zoo chat --help` lists what it takes\n"
-    )

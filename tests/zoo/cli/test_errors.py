@@ -565,18 +565,20 @@ COMMANDS = {
     "check --model x": "zoo check needs a recipe\n  zoo list recipes shows the packaged ones",
     "list cats": "zoo list: unknown kind `cats`; known: families, heads, modules, data, callbacks, "
     "schedules, recipes, plugins\n  `zoo list --help` lists what it takes",
-    "generate": "zoo generate: the following arguments are required: MODEL, PROMPT\n"
+    "generate": "zoo generate: the following arguments are required: MODEL\n"
     "  `zoo generate --help` lists what it takes",
     "generate nothing.ckpt a": "no checkpoint nothing.ckpt",
     "generate nothing a": "`nothing` is neither a folder nor a Hub id `owner/name[@revision]`",
     "generate . a --max-new-tokens x": "zoo generate: argument --max-new-tokens: invalid int value: 'x'\n"
     "  `zoo generate --help` lists what it takes",
-    "generate .": "zoo generate: the following arguments are required: PROMPT\n"
+    "generate .": "zoo generate: it takes either PROMPT or --file\n"
     "  `zoo generate --help` lists what it takes",
     "generate . a --top-k": "zoo generate: argument --top-k: expected one argument\n"
     "  `zoo generate --help` lists what it takes",
-    "generate . a --temprature 1": "zoo generate: unrecognized arguments: --temprature 1\n"
-    "  `zoo generate --help` lists what it takes",
+    "generate . a --temprature=1": "zoo generate: unknown option `--temprature`\n"
+    "  did you mean `--temperature`?",
+    "generate . a --tempera 1": "zoo generate: unknown option `--tempera`\n  did you mean `--temperature`?",
+    "chat . --sytem x": "zoo chat: unknown option `--sytem`\n  did you mean `--system`?",
     "generate text.txt a": "text.txt is no checkpoint, or is cut off: it does not end as one does",
     "generate . a": ". holds no config.json, so it is no model in the Hub's format",
     "export": "zoo export: the following arguments are required: CKPT, DIR\n"
@@ -584,7 +586,7 @@ COMMANDS = {
     "export a b c": "zoo export: unrecognized arguments: c\n  `zoo export --help` lists what it takes",
     "export nothing.ckpt out": "no checkpoint nothing.ckpt",
     "export recipe.yaml out": "recipe.yaml is no checkpoint, or is cut off: it does not end as one does",
-    "list --jsn": "zoo list: unrecognized arguments: --jsn\n  `zoo list --help` lists what it takes",
+    "list --jsn": "zoo list: unknown option `--jsn`\n  did you mean `--json`?",
     "list heads,cats": "zoo list: unknown kind `cats`; known: families, heads, modules, data, callbacks, "
     "schedules, recipes, plugins\n  `zoo list --help` lists what it takes",
     "check recipe.yaml stray": "unrecognized arguments: stray",

@@ -243,7 +243,7 @@ def refused(outcome: Any, message: str) -> None:
         (("the", "--file", "prompts.txt"), "it takes either PROMPT or --file"),
         (("the", "--out", "out.jsonl"), "--out goes with --file"),
         (("--file", "prompts.txt", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
-        (("the", "--tempratur", "1"), "unrecognized arguments: --tempratur 1"),
+        (("the", "cat"), "unrecognized arguments: cat"),
         (("the", "--top-k", "many"), "argument --top-k: invalid int value: 'many'"),
     ],
 )
@@ -268,8 +268,11 @@ def test_an_encoder_writes_no_text(command: Command, saved_model: SavedModel) ->
 
 
 def test_a_model_without_a_chat_template_is_refused(command: Command, saved_model: SavedModel) -> None:
-    outcome = command("generate", saved_model(), "the cat", "--chat")
-    refused(outcome, "the model's tokenizer has no chat template\n  `zoo generate` continues a text")
+    folder = saved_model()
+    Path("prompts.txt").write_text("\n".join(PROMPTS))
+    for words in (("the cat",), ("--file", "prompts.txt")):
+        message = "the model has no chat template\n  `zoo generate` without --chat continues a text"
+        refused(command("generate", folder, *words, "--chat"), message)
 
 
 def test_a_device_that_is_not_there_is_refused(command: Command, saved_model: SavedModel) -> None:
