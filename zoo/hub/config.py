@@ -1,14 +1,20 @@
 """config.json to a family's spec, and back."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo import registry
 from zoo.errors import CheckpointError, SpecError, UnknownNameError
 from zoo.specs import BackboneSpec, HeadSpec, make
+from zoo.untrusted import require_size, require_types, short
 
 FILE = "config.json"
+
+MOST_LAYERS, LARGEST = 10_000, 10**8
+LARGEST_JSON_BYTES = 2**26
+"""An index of a model with a million tensors has as many."""
 
 # Keys that every family's config.json may carry and that say nothing about the numbers of a forward pass.
 _SILENT = frozenset(
@@ -46,9 +52,12 @@ def spec_of(config: dict[str, Any], source: str) -> BackboneSpec:
     """
     family: type[BackboneSpec] = registry.family(config["model_type"])
     ignored = _SILENT | family.ignored
-    kept = {key: value for key, value in _modernised(config).items() if key not in ignored}
     try:
-        return make(family, family.of_config(kept))
+        kept = {key: value for key, value in _modernised(config).items() if key not in ignored}
+        values = family.of_config(kept)
+        require_types(family, values)
+        _require_sane(values)
+        return make(family, values)
     except (SpecError, UnknownNameError) as error:
         error.source = source
         raise
@@ -60,13 +69,26 @@ def _modernised(config: dict[str, Any]) -> dict[str, Any]:
     theta, scaling = config.pop("rope_theta", None), config.pop("rope_scaling", None)
     if theta is None and scaling is None:
         return config
-    rope = dict(config.get("rope_parameters") or scaling or {})
+    given = config.get("rope_parameters") or scaling or {}
+    if not isinstance(given, dict):
+        raise SpecError(f"`rope_scaling` must be an object, got {short(given)}", at="rope_scaling")
+    rope = dict(given)
     if "type" in rope:
         rope.setdefault("rope_type", rope["type"])
         del rope["type"]
     if theta is not None:
         rope.setdefault("rope_theta", theta)
     return {**config, "rope_parameters": rope}
+
+
+def _require_sane(values: Mapping[str, Any]) -> None:
+    """Refuses sizes that no model has, before anything is built by them."""
+    for name, value in values.items():
+        if isinstance(value, int):
+            is_size = name.startswith("num_") or name.endswith(("_size", "_dim"))
+            most = MOST_LAYERS if name.endswith("_layers") else LARGEST if is_size else 2**31
+            if abs(value) > most:
+                raise SpecError(f"`{name}` is at most {most:,} in any model, got {short(value)}", at=name)
 
 
 def config_of(spec: BackboneSpec, head: HeadSpec | None, dtype: str) -> dict[str, Any]:
@@ -93,10 +115,13 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It holds none.
     """
+    require_size(path, LARGEST_JSON_BYTES)
     try:
         value = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{path} cannot be read: it is nested too deeply") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no JSON object")
     return value

@@ -35,14 +35,30 @@ def head_of(config: Mapping[str, Any], spec: BackboneSpec) -> type[HeadSpec] | N
     return found
 
 
-def fill(module: "ZooModule", folder: Path, *, trains: bool) -> None:
+def read_head(kind: type[HeadSpec], config: Mapping[str, Any]) -> HeadSpec:
+    """The head that a config.json describes.
+
+    Raises:
+        CheckpointError: What it says of the labels cannot be read.
+        SpecError: It has a head of this kind that the zoo does not know.
+    """
+    try:
+        return kind.of_config(config)
+    except SpecError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError("config.json says of its labels what cannot be read") from error
+
+
+def fill(module: "ZooModule", folder: Path, *, trains: bool, dry: bool = False) -> None:
     """Streams a folder's weights into a module that is built.
 
     Args:
-        module: Its parameters have memory.
+        module: Its parameters have memory, unless it is a dry run.
         folder: A model in the Hub's format.
         trains: Whether a head of another kind, or with other labels, than the files' starts with fresh
             weights; what is fresh and what is left unread is then said. Otherwise its tensors must be there.
+        dry: Finds out, before memory is taken, whether the files fit.
 
     Raises:
         CheckpointError: The files do not hold what the module needs, or hold more.
@@ -59,11 +75,12 @@ def fill(module: "ZooModule", folder: Path, *, trains: bool) -> None:
             tied[weights.renamed(mine, own.weights)] = weights.renamed(theirs, spec.weights)
         if trains and not _was_saved_with(module.head_specs[name], config, spec):
             optional |= tensors.keys()
-            initialize(module.heads[name], spec.initializer_range)
+            if not dry:
+                initialize(module.heads[name], spec.initializer_range)
         twice += [f"{tensor} of {name}" for tensor in tensors if tensor in targets]
         targets |= {tensor: value for tensor, value in tensors.items() if tensor not in targets}
-    streamed = _stream(module, folder, targets, tied, optional, architecture_of(config))
-    if streamed.missing or twice:
+    streamed = _stream(module, folder, targets, tied, optional, architecture_of(config), dry=dry)
+    if not dry and (streamed.missing or twice):
         left = f"; left unread: {_listed(streamed.left)}" if streamed.left else ""
         fresh = _listed([*streamed.missing, *twice])
         rank_zero_info(f"{folder} was saved as {architecture_of(config)}; fresh: {fresh}{left}")
@@ -74,8 +91,8 @@ def _was_saved_with(head: HeadSpec, config: Mapping[str, Any], spec: BackboneSpe
     if head_of(config, spec) is not type(head):
         return False
     try:
-        return type(head).of_config(config) == head
-    except SpecError:
+        return read_head(type(head), config) == head
+    except (CheckpointError, SpecError):
         return False
 
 
@@ -86,6 +103,8 @@ def _stream(
     tied: Mapping[str, str],
     optional: set[str],
     architecture: str,
+    *,
+    dry: bool,
 ) -> weights.Streamed:
     spec = module.spec
     mine = {module.hub_head(name).architecture for name in module.heads} or {spec.architecture}
@@ -102,6 +121,7 @@ def _stream(
             unread=spec.unread,
             optional=optional,
             foreign=others | spec.aliases.keys() if is_other else (),
+            dry=dry,
         )
     except CheckpointError as error:
         if is_other and error.hint is None:

@@ -81,7 +81,7 @@ def _head_of(config: dict[str, Any], spec: BackboneSpec, folder: Path) -> HeadSp
             "which is no head that the zoo knows for this family",
             hint=f"give one: head=zoo.heads.{next(iter(spec.heads), '…')}()",
         )
-    return kind.of_config(config)
+    return filling.read_head(kind, config)
 
 
 def read_checkpoint(path: Path, *, mmap: bool = True) -> dict[str, Any]:

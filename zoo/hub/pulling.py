@@ -158,7 +158,11 @@ def _listing(model: HubModel, folder: Path) -> dict[str, int]:
             if not is_asked:
                 _snapshot(model, [CONFIG_FILE])
     # Offline, and fetched by who lists nothing.
-    return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def _require_room(model: HubModel, folder: Path, sizes: dict[str, int]) -> None:
@@ -232,7 +236,8 @@ def pull(
         raise CheckpointError("pickled weights are written as safetensors, for which a folder is needed")
     if named.is_folder:
         folder = Path(named.name)
-        names: Collection[str] = [path.name for path in folder.iterdir() if path.is_file()]
+        files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        names: Collection[str] = list(files)
     else:
         exact = pinned(named)
         folder = fetch(exact, weights=True, allow_pickle=allow_pickle)
@@ -246,6 +251,7 @@ def _copied(folder: Path, to: Path, names: Iterable[str]) -> Path:
     has_safetensors = any(name.endswith(".safetensors") for name in names)
     for name in names:
         if name not in pickles:
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, to / name)
     if pickles and not has_safetensors:
         weights.convert([folder / name for name in pickles], to)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MODEL = re.compile(
     r"config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|"
-    + "|".join(re.escape(name) for name in TOKENIZER_FILES)
+    + "|".join(re.escape(name).replace(r"\*", r"[\w.-]+") for name in TOKENIZER_FILES)
 )
 """What belongs to a model, and goes with the one that was there before."""
 _BESIDE = frozenset({cards.FILE, cards.RECIPE_FILE})
@@ -131,10 +131,11 @@ def allowed(folder: Path) -> dict[str, Path]:
     Raises:
         CheckpointError: One leads out of the folder, or holds what looks like a token.
     """
+    named = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
     found = {
-        path.name: path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and (_MODEL.fullmatch(path.name) or path.name in _BESIDE)
+        name: path
+        for name, path in named.items()
+        if path.is_file() and (_MODEL.fullmatch(name) or name in _BESIDE)
     }
     for name, path in found.items():
         whole = path.resolve()

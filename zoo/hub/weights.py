@@ -133,6 +133,7 @@ def stream(
     unread: Collection[str] = (),
     optional: Collection[str] = (),
     foreign: Collection[str] = (),
+    dry: bool = False,
 ) -> Streamed:
     """Copies a folder's tensors into memory that is there already, each converted to its target's dtype.
 
@@ -145,6 +146,7 @@ def stream(
         optional: Targets that the files need not hold, or may hold in another shape.
         foreign: Tensors of other heads than the targets', with `{}` for any part of a name. Where it names
             some, those that stand outside of the backbone's prefix are such, too.
+        dry: Compares names, shapes and kinds alone; the targets need no memory.
 
     Raises:
         CheckpointError: A tensor is missing, unused, of another shape, or not what it must repeat, by name.
@@ -156,7 +158,7 @@ def stream(
     paths = files_of(folder)
     outside = prefix if foreign and prefix and _any_starts_with(paths, prefix) else ""
     for path in paths:
-        for name, tensor in _tensors(path):
+        for name, tensor in _outlines(path) if dry else _tensors(path):
             place = _place(name, places, prefix)
             if place is None:
                 if _is_named(name, unread, prefix):
@@ -179,16 +181,22 @@ def stream(
                     f"tensor `{name}` of {path} has shape {tuple(tensor.shape)}, "
                     f"config.json asks for {tuple(target.shape)}"
                 )
-            target.copy_(part_of(tensor, target))
+            if tensor.is_floating_point() != target.is_floating_point():
+                raise CheckpointError(
+                    f"tensor `{name}` of {path} is {tensor.dtype}, the model's {target.dtype}"
+                )
+            if not dry:
+                target.copy_(part_of(tensor, target))
             filled.add(place)
     missing = sorted(targets.keys() - filled)
     for name in [name for name in missing if aliases.get(name) in filled]:
-        targets[name].copy_(targets[aliases[name]])
+        if not dry:
+            targets[name].copy_(targets[aliases[name]])
         missing.remove(name)
     if needed := [name for name in missing if name not in optional]:
         more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
         raise CheckpointError(f"tensor `{needed[0]}`{more} is missing from {folder}")
-    for path, name, source in repeated:
+    for path, name, source in () if dry else repeated:
         _require_repeated(path, name, source, targets[source])
     return Streamed(missing, left)
 
@@ -241,6 +249,15 @@ def _open(path: Path) -> safe_open:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no safetensors file, or is cut off: {error}") from error
+
+
+def _outlines(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """A file's tensors without their numbers."""
+    with _open(path) as file:
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            part = file.get_slice(name)
+            dtype = _TORCH_DTYPES.get(part.get_dtype(), torch.uint8)
+            yield name, torch.empty(part.get_shape(), dtype=dtype, device="meta")
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -247,6 +247,8 @@ class ZooModule(L.LightningModule):
             device = self.device_mesh.device_type
             self._convert()
             sharding.spread(self, self.device_mesh, sharding.gathered_in(self.trainer))
+        if isinstance(self.source, HubModel):
+            self._require_fitting_files(self.source, trains=trains)
         materialize(self, device)
         for name in heads:
             self.head(name).tie(backbone)
@@ -266,6 +268,14 @@ class ZooModule(L.LightningModule):
                     hint="set trainer.strategy's tensor_parallel_size to 1, or use bf16-mixed",
                 )
             precision.convert_module(self)
+
+    def _require_fitting_files(self, model: HubModel, *, trains: bool) -> None:
+        """Refuses files that do not fit before memory is taken; the module is then as it was."""
+        try:
+            filling.fill(self, pulling.folder_of(model), trains=trains, dry=True)
+        except BaseException:
+            del self.backbone, self.heads
+            raise
 
     def _fill_from(self, model: HubModel, *, trains: bool) -> None:
         folder = pulling.folder_of(model)

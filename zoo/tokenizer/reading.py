@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tokenizers
 
 from zoo.errors import CheckpointError, ZooError
 from zoo.tokenizer import sentence_piece, special_tokens, vocabularies
+from zoo.untrusted import fits, require_size, short
 
 FILE, CONFIG_FILE, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 TEMPLATES = "additional_chat_templates/*.jinja"
@@ -26,6 +27,19 @@ FILES = (
 )
 """Every file that a tokenizer is read from, some as a pattern."""
 
+LARGEST_BYTES = 2**28
+"""The largest that are known have a sixth of it."""
+
+_TYPES: dict[str, Any] = {
+    "model_max_length": int | float | None,
+    "padding_side": Literal["left", "right"],
+    "truncation_side": Literal["left", "right"],
+    "pad_token_type_id": int,
+    "model_input_names": list[str] | None,
+    "chat_template": str | list[dict[str, Any]] | None,
+    "added_tokens_decoder": dict[str, Any],
+}
+
 
 def read(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any], str | None] | None:
     """Backend, configuration and chat template; None where a folder has no tokenizer.
@@ -33,8 +47,11 @@ def read(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any], str | None
     Raises:
         CheckpointError: A file cannot be read, or needs a package that is not installed.
     """
+    for path in (path for name in FILES for path in folder.glob(name)):
+        require_size(path, LARGEST_BYTES)
     try:
         config = read_config(folder)
+        _require_types(config, folder)
         backend = _read_backend(folder, config)
         template = _read_template(folder, config)
         return None if backend is None else (backend, config, template)
@@ -42,6 +59,15 @@ def read(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any], str | None
         raise
     except Exception as error:  # tokenizers raises bare Exception
         raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
+
+
+def _require_types(config: dict[str, Any], folder: Path) -> None:
+    """Refuses what later work would stumble over."""
+    for name, hint in _TYPES.items():
+        if name in config and not fits(config[name], hint):
+            raise CheckpointError(
+                f"`{name}` in {folder / CONFIG_FILE} must be {hint}, got {short(config[name])}"
+            )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
