@@ -27,6 +27,10 @@ from zoo.training.sharding import place_among
 TokenizerKind = Literal["bpe", "wordpiece", "unigram"]
 
 
+PROMPTS_AT_ONCE = 256
+"""Texts of a batch that is asked about: texts alone, of which the model reads as many at once as it likes."""
+
+
 class ZooData(L.LightningDataModule):
     """Batches for one head.
 
@@ -253,7 +257,7 @@ class ZooData(L.LightningDataModule):
 
     def prompts(self, texts: Sequence[Any]) -> "DataLoader[Batch]":
         """Texts to be asked about, as they are."""
-        return DataLoader(texts, batch_size=self.batch_size, collate_fn=_as_prompts)  # type: ignore[arg-type]
+        return DataLoader(texts, batch_size=PROMPTS_AT_ONCE, collate_fn=_as_prompts)  # type: ignore[arg-type]
 
     @abstractmethod
     def train_dataloader(self) -> "Iterable[Batch]":

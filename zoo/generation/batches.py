@@ -100,10 +100,24 @@ class Batch:
 
     @torch.inference_mode()
     def make_room(self, num_columns: int) -> None:
-        """Has at least so many columns; more are put before the first, or those before all rows given up."""
-        more = num_columns - self.length if num_columns > self.length else -min(self._starts)
-        self._cache.move(more)
-        self._starts = [max(0, start + more) for start in self._starts]
+        """Has at least so many columns; more are put before the first."""
+        if num_columns > self.length:
+            self._move(num_columns - self.length)
+
+    @torch.inference_mode()
+    def trim(self) -> None:
+        """Forgets the columns before all rows."""
+        if first := min(self._starts):
+            self._move(-first)
+
+    def _move(self, num_columns: int) -> None:
+        self._cache.move(num_columns)
+        self._starts = [max(0, start + num_columns) for start in self._starts]
+
+    def release(self, places: Sequence[int]) -> None:
+        """Tells that the rows at these places have ended, and stay only until others come."""
+        for place in places:
+            self._starts[place] = self.length
 
     @torch.inference_mode()
     def truncate(self, length: int) -> None:

@@ -196,7 +196,7 @@ class Cache:
     @property
     def length(self) -> int:
         """Tokens that every layer has seen."""
-        return min((layer.length for layer in self._layers.values()), default=0)
+        return min([layer.length for layer in self._layers.values()]) if self._layers else 0
 
     def layer(self, index: int) -> LayerCache:
         """One layer's part."""

@@ -1,5 +1,6 @@
 """The decoding loop: tokens in, tokens out, one at a time, with a cache."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,13 @@ Steps = Iterator[dict[int, list[int]]]
 DROPPED_FRACTION = 0.25
 """Rows are dropped from a batch when so many of them have ended: it costs a copy of what is remembered."""
 
+REPLACED_FRACTION = 0.125
+"""Rows that wait enter a batch when so many of its rows have ended: they are read together."""
+
+SPARE_COLUMNS = 128
+"""How many more columns than the longest row a batch has whose rows are replaced, so that it is seldom that
+what is remembered must be moved to the front."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
@@ -44,10 +52,14 @@ class Decoding:
 
     Under beams, and where tokens are guessed, it is asked about texts that come to nothing, too, so that it
     must depend on what it is given alone."""
+    num_rows: int = 32
+    """Rows that are written at once; as some end, those that wait take their places."""
     beams: Beams | None = None
     """How to search for the likeliest text; None: each token is chosen at once."""
 
     def __post_init__(self) -> None:
+        if self.num_rows < 1:
+            raise GenerationError(f"`num_rows` must be at least 1, got {self.num_rows}")
         if self.max_new_tokens < 1:
             raise GenerationError(f"`max_new_tokens` must be at least 1, got {self.max_new_tokens}")
         if self.beams is not None and self.sampler.temperature > 0:
@@ -92,17 +104,21 @@ def write(model: Model, rows: Sequence[Row], decoding: Decoding) -> Steps:
         yield from decode(model, rows, decoding)
         return
     number = decoding.beams.num_return_sequences
-    for found in search(model, rows, decoding, decoding.beams):
-        yield {
-            index * number + rank: one.row.new
-            for index, best in found.items()
-            for rank, one in enumerate(best)
-        }
+    for start in range(0, len(rows), decoding.num_rows):
+        for found in search(model, rows[start : start + decoding.num_rows], decoding, decoding.beams):
+            yield {
+                index * number + rank: one.row.new
+                for index, best in found.items()
+                for rank, one in enumerate(best)
+            }
 
 
 @torch.inference_mode()
 def decode(model: Model, rows: Sequence[Row], decoding: Decoding) -> Steps:
     """Continues each row; a batch of rows gives what each alone would.
+
+    Rows that have ended are replaced by others that wait: Yu et al., 2022 (iteration-level scheduling),
+    https://www.usenix.org/conference/osdi22/presentation/yu
 
     Args:
         model: What writes.
@@ -114,15 +130,31 @@ def decode(model: Model, rows: Sequence[Row], decoding: Decoding) -> Steps:
     """
     if not rows:
         return
-    batch = Batch(model, max(len(row.ids) for row in rows) + decoding.max_new_tokens)
-    going, logits_BV = list(range(len(rows))), batch.begin(rows)
+    first, waiting = rows[: decoding.num_rows], deque(rows[decoding.num_rows :])
+    longest = max(len(row.ids) for row in rows) + decoding.max_new_tokens
+    batch = Batch(model, longest + (SPARE_COLUMNS if waiting else 0))
+    going, logits_BV = list(range(len(first))), batch.begin(first)
     while True:
-        going_on = batch.rows if len(going) == len(batch.rows) else [batch.rows[place] for place in going]
-        yield decoding.extend(going_on, logits_BV if len(going) == len(batch.rows) else logits_BV[going])
+        yield decoding.extend(*_of(going, batch.rows, logits_BV))
         going = [place for place in going if not decoding.ends(batch.rows[place])]
+        while waiting and len(batch.rows) - len(going) >= max(1, REPLACED_FRACTION * len(batch.rows)):
+            places = sorted(set(range(len(batch.rows))) - set(going))[: len(waiting)]
+            entering = [waiting.popleft() for _ in places]
+            yield decoding.extend(entering, batch.replace(places, entering))
+            going = sorted(going + [place for place in places if not decoding.ends(batch.rows[place])])
         if not going:
             return
         if len(batch.rows) - len(going) >= DROPPED_FRACTION * len(batch.rows):
             batch.select(going)
             going = list(range(len(going)))
+        if batch.length == batch.max_tokens:
+            batch.release(sorted(set(range(len(batch.rows))) - set(going)))
+            batch.trim()
         logits_BV = batch.step()
+
+
+def _of(places: list[int], rows: list[Row], logits_BV: Tensor) -> tuple[list[Row], Tensor]:
+    """The rows at some places, and their logits."""
+    if places == list(range(len(rows))):
+        return rows, logits_BV
+    return [rows[place] for place in places], logits_BV[places]

@@ -9,6 +9,7 @@ from zoo.layers.attention import Attention, CrossAttention, HeadAttention, KeyVa
 from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
 from zoo.layers.initialization import fill, initialize, materialize, part_of
 from zoo.layers.kernels import attend
+from zoo.layers.layouts import lay_out_for_reading
 from zoo.layers.losses import IGNORED, linear_cross_entropy
 from zoo.layers.masks import Mask
 from zoo.layers.norms import RMSNorm
@@ -33,6 +34,7 @@ __all__ = [
     "attend",
     "fill",
     "initialize",
+    "lay_out_for_reading",
     "linear_cross_entropy",
     "materialize",
     "part_of",

@@ -86,6 +86,28 @@ def _scaled_dot_product(call: Call, dense: Tensor | None, *, is_causal: bool) ->
     )
 
 
+# One token that looks, as while decoding. Heads that share keys and values then look as tokens of one head,
+# so that what is remembered is read once and never repeated.
+
+
+def _single(call: Call) -> Tensor:
+    q_BHTK, k_BGSK, mask = call.q_BHTK, call.k_BGSK, call.mask
+    dense = None if mask.shows_all(call.num_keys) else mask.dense(1, call.num_keys, q_BHTK.device)
+    if dense is not None and dense.is_floating_point():
+        dense = dense.to(q_BHTK.dtype)
+    if not call.is_grouped:
+        return F.scaled_dot_product_attention(
+            q_BHTK, k_BGSK, call.v_BGSK, attn_mask=dense, dropout_p=call.dropout, scale=call.scale
+        )
+    if dense is not None and dense.shape[1] > 1:
+        dense = dense.reshape(len(dense), k_BGSK.shape[1], -1, call.num_keys)
+    q_BGTK = q_BHTK.reshape(len(q_BHTK), k_BGSK.shape[1], -1, q_BHTK.shape[-1])
+    seen_BGTK = F.scaled_dot_product_attention(
+        q_BGTK, k_BGSK, call.v_BGSK, attn_mask=dense, dropout_p=call.dropout, scale=call.scale
+    )
+    return seen_BGTK.reshape(q_BHTK.shape)
+
+
 # Without a mask tensor, by the flag alone.
 
 
@@ -196,6 +218,7 @@ def _dense(call: Call) -> Tensor:
 
 
 KERNELS = (
+    Kernel("single", lambda call: call.num_queries == 1, _single),
     Kernel("plain", _is_plain, _plain),
     Kernel("stream", _is_stream, _stream),
     Kernel("blocks", _is_block_wise, lambda call: block_wise(call, _compiled_flex())),
@@ -223,5 +246,8 @@ def attend(
         scale: Factor of the scores; by default head_dim ** -0.5.
         dropout: Probability of dropping a weight.
     """
+    if q_BHTK.shape[-2] == 1 and q_BHTK.shape[1] == k_BGSK.shape[1] and mask.shows_all(k_BGSK.shape[-2]):
+        # What decoding asks for layer by layer, token by token.
+        return F.scaled_dot_product_attention(q_BHTK, k_BGSK, v_BGSK, dropout_p=dropout, scale=scale)
     call = Call(q_BHTK, k_BGSK, v_BGSK, mask, scale, dropout)
     return next(kernel for kernel in KERNELS if kernel.can(call)).run(call)

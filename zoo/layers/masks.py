@@ -132,6 +132,11 @@ class Mask:
         boundaries: Tensor = self._found["boundaries"]
         return boundaries
 
+    def shows_all(self, num_keys: int) -> bool:
+        """Whether it is known that the last of so many tokens, or one of another text, sees all of them."""
+        is_open = self.documents_BS is None and self.bias_BHTS is None and self.prefix_BS is None
+        return is_open and (self.reach is None or self.reach >= num_keys)
+
     def of_newest(self, num_keys: int) -> "Mask":
         """The same view of the newest tokens alone, which may be all that a cache kept."""
         documents_BS, prefix_BS = (

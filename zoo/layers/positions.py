@@ -74,12 +74,12 @@ class Rope:
 
     cos_BTK: Tensor
     sin_BTK: Tensor
+    """Negative for the first half of the channels."""
 
     def turn(self, x_BHTK: Tensor) -> Tensor:
         """Queries or keys, each half of the channels being one coordinate of the rotated pairs."""
         cos, sin = self.cos_BTK[:, None].to(x_BHTK.dtype), self.sin_BTK[:, None].to(x_BHTK.dtype)
-        first, second = x_BHTK.chunk(2, -1)
-        return x_BHTK * cos + torch.cat((-second, first), -1) * sin
+        return torch.addcmul(x_BHTK * cos, x_BHTK.roll(x_BHTK.shape[-1] // 2, -1), sin)
 
 
 # Tables are computed where they are used and are no state of a module: nothing to save, to materialise, or
@@ -127,8 +127,8 @@ class RotaryPositions(nn.Module):
         """The rotations at these positions, in float32."""
         frequencies = _frequencies(self.rope_parameters, self.head_dim, positions_BT.device)
         angles_BTK = positions_BT[..., None].float() * frequencies
-        doubled = torch.cat((angles_BTK, angles_BTK), -1)
-        return Rope(doubled.cos(), doubled.sin())
+        cos_BTK, sin_BTK = angles_BTK.cos(), angles_BTK.sin()
+        return Rope(torch.cat((cos_BTK, cos_BTK), -1), torch.cat((-sin_BTK, sin_BTK), -1))
 
 
 class SinusoidalPositions(nn.Module):

@@ -37,9 +37,6 @@ Plain = Mapping[str, Any]
 ONLY = "head"
 """The name of a head that stands alone."""
 
-PREDICTED_AT_ONCE = 32
-"""Texts of a batch, where nobody says."""
-
 
 def _named(
     head: HeadSpec | Plain | None, heads: Mapping[str, HeadSpec | Plain] | None
@@ -104,6 +101,8 @@ class ZooModule(L.LightningModule):
     """The shape of backbone that the module trains."""
     reads: ClassVar[frozenset[str]] = frozenset()
     """What of a batch every backbone of this shape takes besides ids and mask."""
+    predicted_at_once: ClassVar[int] = 32
+    """Texts that `predict` reads at once."""
 
     backbone: nn.Module
     heads: nn.ModuleDict
@@ -485,8 +484,8 @@ class ZooModule(L.LightningModule):
         limit = self.spec.max_position_embeddings
         longest = min(limit, self.tokenizer.max_length or limit)
         with evaluating(self):
-            for start in range(0, len(texts), PREDICTED_AT_ONCE):
-                piece = texts[start : start + PREDICTED_AT_ONCE]
+            for start in range(0, len(texts), self.predicted_at_once):
+                piece = texts[start : start + self.predicted_at_once]
                 encoded = self.tokenizer.batch(piece, max_length=longest)
                 for number, length in enumerate(encoded["attention_mask"].sum(-1).tolist(), start):
                     if not length:

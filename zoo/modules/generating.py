@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from zoo.errors import GenerationError
 from zoo.generation import Decoding, Model, Processor, RowText, Settings, Steps, rows_of, write
 from zoo.heads.base import Batch, Head
+from zoo.layers import lay_out_for_reading
 from zoo.modules.base import ZooModule, evaluating
 from zoo.modules.calls import Call, Inputs, is_one, prompts_of
 from zoo.tokenizer import Tokenizer
@@ -16,6 +17,8 @@ from zoo.tokenizer import Tokenizer
 
 class GeneratingModule(ZooModule):
     """A module whose backbone can write, token by token."""
+
+    predicted_at_once: ClassVar[int] = 1024  # not so many are written at once: some wait for others to end
 
     @abstractmethod
     def model_under(self, head: Head) -> Model:
@@ -38,6 +41,9 @@ class GeneratingModule(ZooModule):
 
         Every part must be in evaluation mode for as long as steps are asked for.
         """
+        trainer = self._attached()
+        if trainer is None or trainer.state.fn != "fit":
+            lay_out_for_reading(self)
         model = self.model_under(head)
         return write(model, rows_of(prompts, start=model.start, seed=decoding.seed), decoding)
 

@@ -158,3 +158,9 @@ def test_no_new_tokens_are_refused(number: int) -> None:
     with pytest.raises(GenerationError) as caught:
         decoding(max_new_tokens=number)
     assert str(caught.value) == f"`max_new_tokens` must be at least 1, got {number}"
+
+
+def test_no_row_at_once_is_refused() -> None:
+    with pytest.raises(GenerationError) as caught:
+        decoding(num_rows=0)
+    assert str(caught.value) == "`num_rows` must be at least 1, got 0"

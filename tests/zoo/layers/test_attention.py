@@ -137,7 +137,7 @@ def test_every_kernel_gives_the_dense_answer_and_its_gradients(kernel: Kernel) -
                 assert_close(mine.grad, reference.grad, rtol=1e-9, atol=1e-9)
 
     check()
-    runs_here = kernel.name in ("plain", "dense", EAGER_BLOCKS.name)
+    runs_here = kernel.name in ("single", "plain", "dense", EAGER_BLOCKS.name)
     assert (taken > num_cases / 10) == runs_here
 
 
@@ -174,7 +174,8 @@ def test_the_kernel_is_the_cheapest_that_the_description_allows() -> None:
         for row in ([True, True, False, False], [False, True, True, True])
     )
     assert chosen(Mask()) == chosen(Mask().causal()) == chosen(right.causal()) == "plain"
-    assert chosen(Mask().causal(), 1) == chosen(Mask().within(4)) == "plain"
+    assert chosen(Mask().causal(), 1) == chosen(left.causal(), 1) == "single"
+    assert chosen(Mask().within(4)) == "plain"
     packed = Mask(torch.tensor([[1, 1, 2, 2], [1, 1, 1, 0]]))
     for mask in (
         right,
