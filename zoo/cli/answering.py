@@ -106,9 +106,21 @@ def _answered(
             if seed is not None:
                 seed += batch[0].occurrence << 64  # beyond what anyone gives
             choices = {**options, "max_new_tokens": batch[0].room, "seed": seed}
-            found = model.generate([one.prompt.inputs(as_chat) for one in batch], **choices)
-            yield from ((one.prompt, answer_of(texts)) for one, texts in zip(batch, found, strict=True))
-            bar.advance(task, len(batch))
+            finished = model.finished([one.prompt.inputs(as_chat) for one in batch], **choices)
+            for number, found in _in_order(finished):
+                yield batch[number].prompt, answer_of(found)
+                bar.advance(task)
+
+
+def _in_order(finished: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """Numbers from 0, each as soon as it and all before it are there."""
+    early: dict[int, Any] = {}
+    following = 0
+    for number, found in finished:
+        early[number] = found
+        while following in early:
+            yield following, early.pop(following)
+            following += 1
 
 
 def _batches(todo: Sequence[Todo], size: int) -> Iterator[list[Todo]]:

@@ -1,28 +1,26 @@
-"""What one call of `generate` asks for, checked as a whole before anything is computed."""
+"""One call of `generate`: what is asked for, checked as a whole before anything is computed, then written."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from torch import Tensor
 
-from zoo.errors import GenerationError
-from zoo.generation import Choices, Decoding, Processor, RowText, Settings, Stopping
+from zoo.generation import Choices, Decoding, Processor, RowText, Settings, Steps, Stopping
 from zoo.heads.base import Head
-from zoo.tokenizer import Message, Tokenizer
+from zoo.modules.base import evaluating
+from zoo.modules.prompts import Inputs, prompts_of
 
 if TYPE_CHECKING:
     from zoo.modules.generating import GeneratingModule
 
-Inputs = str | Sequence[str] | Sequence[Message] | Sequence[Sequence[Message]] | Tensor
-"""A text, a chat, several of either, or ids (batch, tokens)."""
-
 
 @dataclass(frozen=True)
 class Call:
-    """Prompts, and how they are to be continued or answered."""
+    """Prompts, and how they are continued or answered."""
 
+    module: "GeneratingModule"
     prompts: list[list[int]]
     """Each as often as texts of it are asked for; once where they are found together, by beams."""
     decoding: Decoding
@@ -72,48 +70,56 @@ class Call:
             else None,
             beams=chosen.beams,
         )
-        return cls(prompts, decoding, module.writer(head), chosen)
+        return cls(module, prompts, decoding, module.writer(head), chosen)
 
+    def ids(self) -> Iterator[int]:
+        """The new ids of the only row, each as soon as it is known."""
+        with evaluating(self.module):
+            for step in self._steps():
+                yield from step.get(0, ())
 
-def is_one(inputs: Inputs) -> bool:
-    """Whether it is one text or one chat."""
-    return isinstance(inputs, str) or (
-        not isinstance(inputs, Tensor) and len(inputs) > 0 and isinstance(inputs[0], Mapping)
-    )
+    def pieces(self) -> Iterator[str]:
+        """The new text of the only row, piece by piece."""
+        text, new = self.module.text_of(self.prompts[0], self.settings.stop), []
+        for token in self.ids():
+            new.append(token)
+            if piece := text.read(new):
+                yield piece
+        if piece := text.end():
+            yield piece
 
+    def finished(self, as_text: bool) -> Iterator[tuple[int, Any]]:
+        """The number of each prompt that is done, with its new text or ids, or a list of several."""
+        each = self.settings.num_return_sequences
+        written: defaultdict[int, list[int]] = defaultdict(list)
+        whole: defaultdict[int, dict[int, Any]] = defaultdict(dict)
+        with evaluating(self.module):
+            for row, tokens in ((row, new) for step in self._steps() for row, new in step.items()):
+                written[row] += tokens
+                if not self._is_whole(row, written[row]):
+                    continue
+                new = written.pop(row)
+                whole[row // each][row] = self._text(row, new) if as_text else new
+                if len(whole[row // each]) == each:
+                    found = [one for _, one in sorted(whole.pop(row // each).items())]
+                    yield row // each, found if each > 1 else found[0]
 
-def prompts_of(inputs: Inputs, attention_mask: Tensor | None, tokenizer: Tokenizer | None) -> list[list[int]]:
-    """Ids of each prompt, without padding.
+    def _steps(self) -> Steps:
+        return self.module.write(self.prompts, self.decoding, self.head)
 
-    Raises:
-        GenerationError: One is empty, or there is no tokenizer for a text, or no template for a chat.
-    """
-    prompts = _read(inputs, attention_mask) if isinstance(inputs, Tensor) else _encoded(inputs, tokenizer)
-    for index, prompt in enumerate(prompts):
-        if not prompt:
-            raise GenerationError(f"prompt {index} is empty", hint="give at least one token to continue")
-    return prompts
+    def _text(self, row: int, new: list[int]) -> str:
+        # A search by beams has several rows of each prompt.
+        prompt = self.prompts[row // self.decoding.beams.num_return_sequences if self.decoding.beams else row]
+        return self.module.new_text(prompt, new, self.settings.stop)
 
-
-def _read(ids: Tensor, attention_mask: Tensor | None) -> list[list[int]]:
-    if ids.ndim != 2:
-        raise GenerationError(f"ids must be (batch, tokens), got the shape {tuple(ids.shape)}")
-    real = torch.ones_like(ids) if attention_mask is None else attention_mask
-    return [row[keep.bool()].tolist() for row, keep in zip(ids, real, strict=True)]
-
-
-def _encoded(inputs: Any, tokenizer: Tokenizer | None) -> list[list[int]]:
-    if tokenizer is None:
-        raise GenerationError("the model has no tokenizer, so it takes ids, not text")
-    several = [inputs] if is_one(inputs) else inputs
-    if all(isinstance(one, str) for one in several):
-        return tokenizer.encode_batch(several)
-    return [
-        tokenizer.encode(one)
-        if isinstance(one, str)
-        else tokenizer.encode_chat(one, add_generation_prompt=True)
-        for one in several
-    ]
+    def _is_whole(self, row: int, new: list[int]) -> bool:
+        asked = self.decoding
+        return (
+            asked.beams is not None
+            or len(new) >= asked.max_new_tokens
+            or new[-1] in asked.eos_token_ids
+            or (asked.should_stop is not None and asked.should_stop(row, new))
+        )
 
 
 def _spelled(

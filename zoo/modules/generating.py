@@ -11,7 +11,8 @@ from zoo.generation import Decoding, Model, Processor, RowText, Settings, Steps,
 from zoo.heads.base import Batch, Head
 from zoo.layers import lay_out_for_reading
 from zoo.modules.base import ZooModule, evaluating
-from zoo.modules.calls import Call, Inputs, is_one, prompts_of
+from zoo.modules.calls import Call
+from zoo.modules.prompts import Inputs, is_one, prompts_of
 from zoo.tokenizer import Tokenizer
 
 
@@ -132,9 +133,7 @@ class GeneratingModule(ZooModule):
             seed=seed,
             head=head,
         )
-        found: list[Any] = self._texts(call) if not isinstance(inputs, Tensor) else self._ids(call)
-        if (each := call.settings.num_return_sequences) > 1:
-            found = [found[start : start + each] for start in range(0, len(found), each)]
+        found = [one for _, one in sorted(call.finished(as_text=not isinstance(inputs, Tensor)))]
         return found[0] if is_one(inputs) else found
 
     def stream(self, inputs: Inputs, **choices: Any) -> Iterator[Any]:
@@ -156,29 +155,22 @@ class GeneratingModule(ZooModule):
             raise GenerationError(
                 "one text is streamed at a time, and not in beam search", hint="`generate` does both"
             )
-        return self._each_id(call) if isinstance(inputs, Tensor) else self._pieces(call)
+        return call.ids() if isinstance(inputs, Tensor) else call.pieces()
 
-    def _each_id(self, call: Call) -> Iterator[int]:
-        with evaluating(self):
-            for step in self.write(call.prompts, call.decoding, call.head):
-                yield from step.get(0, ())
+    def finished(self, inputs: Inputs, **choices: Any) -> Iterator[tuple[int, Any]]:
+        """Writes about many prompts, and tells of each when it is done.
 
-    def _pieces(self, call: Call) -> Iterator[str]:
-        text, new = self.text_of(call.prompts[0], call.settings.stop), []
-        for token in self._each_id(call):
-            new.append(token)
-            if piece := text.read(new):
-                yield piece
-        if piece := text.end():
-            yield piece
+        Args:
+            inputs: Texts, chats, or ids (batch, tokens).
+            choices: As `generate` takes them.
 
-    def _ids(self, call: Call) -> list[list[int]]:
-        return self.new_ids(call.prompts, call.decoding, call.head)
+        Returns:
+            The number of each prompt and what `generate` returns of it, in the order in which they are done.
 
-    def _texts(self, call: Call) -> list[str]:
-        stop, written = call.settings.stop, self._ids(call)
-        each = len(written) // max(len(call.prompts), 1)
-        return [self.new_text(call.prompts[row // each], new, stop) for row, new in enumerate(written)]
+        Raises:
+            GenerationError: As `generate` does.
+        """
+        return Call.of(self, inputs, **choices).finished(as_text=not isinstance(inputs, Tensor))
 
     def new_text(self, prompt: list[int], new: list[int], stop: Sequence[str] = ()) -> str:
         """What new ids say, up to the first of some texts."""
@@ -195,7 +187,8 @@ class GeneratingModule(ZooModule):
         if not self.head(name).generates:
             return super().answers(batch, tokenizer)
         ids, real = batch["input_ids"], batch["attention_mask"]
-        return self._texts(Call.of(self, ids, attention_mask=real, num_return_sequences=1, head=name))
+        call = Call.of(self, ids, attention_mask=real, num_return_sequences=1, head=name)
+        return [text for _, text in sorted(call.finished(as_text=True))]
 
     def writer(self, name: str | None = None) -> Head:
         """The head of this name, or the first that writes.

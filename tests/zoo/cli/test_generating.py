@@ -164,7 +164,7 @@ def test_a_run_that_was_cut_off_anywhere_goes_on_to_the_same_file(
 def test_what_was_done_before_an_interruption_is_kept_and_not_done_again(
     command: Command, saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, generate = saved_model(), GeneratingModule.generate
+    folder, finished = saved_model(), GeneratingModule.finished
     Path("prompts.txt").write_text("\n".join(PROMPTS))
     asked: list[Any] = []
     is_again = False
@@ -173,9 +173,9 @@ def test_what_was_done_before_an_interruption_is_kept_and_not_done_again(
         asked.extend(inputs)
         if len(asked) == 4 and not is_again:
             raise KeyboardInterrupt
-        return generate(self, inputs, **choices)
+        return finished(self, inputs, **choices)
 
-    monkeypatch.setattr(GeneratingModule, "generate", watched)
+    monkeypatch.setattr(GeneratingModule, "finished", watched)
     run = ("generate", folder, "--file", "prompts.txt", "--out", "out.jsonl", "--batch-size", "1")
     assert command(*run).code == 130
     assert [line["line"] for line in lines()] == [1, 2, 3]
@@ -184,6 +184,24 @@ def test_what_was_done_before_an_interruption_is_kept_and_not_done_again(
     assert command(*run).code == 0
     assert asked == PROMPTS[3:]
     assert [line["line"] for line in lines()] == [1, 2, 3, 4, 5]
+
+
+def test_an_answer_is_written_as_soon_as_it_and_all_before_it_are_done(
+    command: Command, saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved_model()
+    Path("prompts.txt").write_text("\n".join(PROMPTS[1:]))
+    seen: list[list[int]] = []
+
+    def finished(self: GeneratingModule, inputs: Any, **choices: Any) -> Any:
+        for number in (1, 0, 3, 2):
+            yield number, f"{inputs[number]}!"
+            seen.append([line["line"] for line in lines()])
+
+    monkeypatch.setattr(GeneratingModule, "finished", finished)
+    assert command("generate", folder, "--file", "prompts.txt", "--out", "out.jsonl").code == 0
+    assert seen == [[], [1, 2], [1, 2], [1, 2, 3, 4]]
+    assert [line["text"] for line in lines()] == [f"{prompt}!" for prompt in PROMPTS[1:]]
 
 
 def test_a_bad_prompt_is_reported_with_its_line_and_the_others_are_answered(

@@ -165,6 +165,17 @@ def test_a_stream_that_is_left_leaves_the_mode_as_it_was(model: Model) -> None:
     assert model.training
 
 
+def test_prompts_are_told_of_when_they_are_done(model: Model) -> None:
+    prompts, stop = ["the cat", "a", "to the sun"], model.generate("a", max_new_tokens=20)[2:4]
+    for choices in ({}, {"stop": stop}, {"num_beams": 2, "num_return_sequences": 2}):
+        asked: dict[str, Any] = {"max_new_tokens": 20, **choices}
+        told = list(model.finished(prompts, **asked))
+        expected = model.generate(prompts, **asked)
+        assert dict(told) == dict(enumerate(expected))
+        if "stop" in choices:
+            assert told[0] == (1, expected[1])
+
+
 # Several texts, choices, processors
 
 
