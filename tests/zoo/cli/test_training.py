@@ -303,6 +303,13 @@ def test_a_metric_that_is_not_there_is_no_traceback(command: Command, workplace:
     assert (at, source) == ("  at    trainer", "  in    recipe.yaml:23")
 
 
+def test_torchs_profiler_is_one_flag(command: Command, workplace: Path) -> None:
+    outcome = command(*FIT, "--trainer.max_steps", "4", "--trainer.profiler", "pytorch")
+    assert outcome.code == 0, outcome.err
+    (trace,) = (workplace / RUN).glob("*.trace.json")
+    assert "aten::linear" in trace.read_text()
+
+
 KILL_WORKER = """
 import multiprocessing, time
 from lightning.pytorch.callbacks import Callback

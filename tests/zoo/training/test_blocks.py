@@ -14,39 +14,35 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
+from zoo import registry
 from zoo.errors import SpecError
 from zoo.heads.base import Batch
 from zoo.modules import DecoderModule, EncoderDecoderModule, EncoderModule
 from zoo.modules.base import ZooModule
+from zoo.training import Muon, optimization
 from zoo.training.blocks import blocks
 
 pytestmark = [  # the compiler's own
     pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]
-DROPOUT = {
-    "Bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
-    "GPT2": ("embedding_dropout", "attention_dropout", "residual_dropout"),
-    "Llama": ("attention_dropout",),
-    "T5": ("dropout_rate",),
-    "Transformer": ("dropout", "attention_dropout", "activation_dropout"),
-    "TransformerLM": (),
-}
-
-
 KINDS = {
-    zoo.decoders: DecoderModule,
-    zoo.encoders: EncoderModule,
-    zoo.encoder_decoders: EncoderDecoderModule,
+    "encoders": EncoderModule,
+    "decoders": DecoderModule,
+    "encoder_decoders": EncoderDecoderModule,
 }
+FAMILIES = {entry.value: group for group in KINDS for entry in registry.in_group(f"zoo.{group}")}
+"""Every family that is registered, by where it stands, and its group."""
 
 
 def module_of(family: str, dropout: float = 0.0, **switches: Any) -> ZooModule:
     torch.manual_seed(0)
-    spec, kind = next((getattr(group, family), kind) for group, kind in KINDS.items() if family in dir(group))
-    backbone = spec(**{**spec.tiny, **dict.fromkeys(DROPOUT[family], dropout)})
+    name = family.rpartition(":")[2]
+    group = FAMILIES.get(family) or next(group for place, group in FAMILIES.items() if place.endswith(name))
+    spec, kind = getattr(getattr(zoo, group), name), KINDS[group]
+    drops = {field: dropout for field in spec.__dataclass_fields__ if "dropout" in field}
     head = zoo.heads.MaskedLM() if kind is EncoderModule else None
-    module: ZooModule = kind(backbone=backbone, head=head, **switches)
+    module: ZooModule = kind(backbone=spec(**{**spec.tiny, **drops}), head=head, **switches)
     module.build()
     return module.train()
 
@@ -79,7 +75,7 @@ def test_blocks_are_the_members_of_the_outermost_lists() -> None:
 
 
 @pytest.mark.parametrize("choice", ["block", "selective"])
-@pytest.mark.parametrize("family", DROPOUT)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_computing_again_changes_not_a_bit_with_dropout_either(family: str, choice: str) -> None:
     module = module_of(family, dropout=0.2)
     again = module_of(family, dropout=0.2, activation_checkpointing=choice)
@@ -89,6 +85,24 @@ def test_computing_again_changes_not_a_bit_with_dropout_either(family: str, choi
         found = loss_and_gradients(again, batch_of(attention_mask))
         for name, tensor in expected.items():
             assert torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_muon_steps_every_family(family: str) -> None:
+    module = module_of(family)
+    module.optimizer = functools.partial(Muon, lr=0.01)
+    optimizer = module.optimizer(optimization.groups_for(module.optimizer, module))
+    before = {name: parameter.clone() for name, parameter in module.named_parameters()}
+    for _ in range(2):
+        loss_and_gradients(module, batch_of(RIGHT))
+        optimizer.step()
+    hidden = {part for group in optimizer.param_groups if group["is_muon"] for part in group["params"]}
+    assert {parameter.ndim for parameter in hidden} == {2}
+    inside = {part for block in blocks(module.backbone) for part in block.parameters()}
+    assert hidden <= inside
+    for name, parameter in module.named_parameters():
+        assert parameter.isfinite().all(), name
+        assert parameter.grad is None or not parameter.grad.any() or not torch.equal(parameter, before[name])
 
 
 def kept_bytes(module: ZooModule) -> int:
@@ -170,7 +184,7 @@ def test_all_blocks_are_compiled_as_one_whole_graph(graphs: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["none", "block", "selective"])
-@pytest.mark.parametrize("family", DROPOUT)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_compiled_equals_eager(family: str, choice: str, graphs: Any) -> None:
     module = module_of(family)
     compiled = module_of(family, compile=True, activation_checkpointing=choice)
