@@ -101,6 +101,10 @@ def parse(text: str, path: Path, descendants: tuple[Path, ...] = ()) -> Recipe:
         own.values = get_loader("yaml")(text)
     except yaml.YAMLError as error:
         raise _no_yaml(error, text, path) from error
+    if "config" in own.values:  # of what it names, whole groups of keys would be lost beside the recipe's
+        raise RecipeError(
+            "a recipe starts from others by `base`, got `config`", at="config", source=own.place(("config",))
+        )
     bases = own.values.pop("base", [])
     merged = Recipe()
     for index, base in enumerate(bases if isinstance(bases, list) else [bases]):

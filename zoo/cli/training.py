@@ -3,6 +3,7 @@
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -131,9 +132,23 @@ class ZooCLI(LightningCLI):
         ]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": kept}
         try:
-            return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError, TypeError) as error:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*fp16 is not supported on CPU")  # it is an error below
+                trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise _trainers(error, self._get(self.config, "trainer").as_dict()) from error
+        _require_float16(str(kwargs.get("precision", given["precision"])), trainer)
+        return trainer
+
+
+def _require_float16(asked: str, trainer: L.Trainer) -> None:
+    """Refuses float16 on a processor, where Lightning computes in something else, or numbers overflow."""
+    if asked in ("16", "16-mixed", "16-true") and trainer.strategy.root_device.type == "cpu":
+        raise RecipeError(
+            f"precision `{asked}` needs a GPU, this run is on cpu",
+            at="trainer.precision",
+            hint="use bf16-mixed or 32-true",
+        )
 
 
 def _runs_of(trainer: L.Trainer) -> Path:

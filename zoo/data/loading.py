@@ -244,7 +244,8 @@ class HeldOut:
         collate: Rows as a batch; by default torch's way.
         seed: Of what is random in a row.
         num_workers: Processes that make batches.
-        rank: Of this process among those that read; each reads rows of its own, none is read twice.
+        rank: Of this process among those that read; each has rows of its own, and as many batches as the
+            others: one that lacks rows has some in which nothing bears a label.
         world_size: How many these are.
         bad: What is done about a row of which no batch can be made.
     """
@@ -261,11 +262,15 @@ class HeldOut:
         bad: BadRows | None = None,
     ) -> None:
         self.bad = bad or BadRows()
-        mine = list(range(rank, len(rows), world_size)) or list(range(len(rows)))[-1:]
+        mine = range(rank, len(rows), world_size)
         self._asked = [
-            Handed(0, start // batch_size, mine[start : start + batch_size])
+            Handed(0, start // batch_size, list(mine[start : start + batch_size]))
             for start in range(0, len(mine), batch_size)
         ]
+        self._num_own = len(self._asked)
+        most = len(range(0, len(range(0, len(rows), world_size)), batch_size))
+        # Processes that share a model compute together: where one has a batch more, all need one.
+        self._asked += [Handed(0, number, [len(rows) - 1]) for number in range(self._num_own, most)]
         self._fetch = _Fetch(rows, collate or default_collate, seed, self.bad.are_skipped)
         self.num_workers = num_workers
 
@@ -273,8 +278,10 @@ class HeldOut:
         return len(self._asked)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in _fetched(self._fetch, lambda: iter(self._asked), self.num_workers):
-            yield _received(batch, self.bad, "held-out row")
+        fetched = _fetched(self._fetch, lambda: iter(self._asked), self.num_workers)
+        for number, batch in enumerate(fetched):
+            received = _received(batch, self.bad, "held-out row")
+            yield received if number < self._num_own else unlabelled(received)
 
 
 class _Failure(NamedTuple):

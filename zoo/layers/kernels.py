@@ -124,7 +124,8 @@ def _is_plain(call: Call) -> bool:
 
 
 def _plain(call: Call) -> Tensor:
-    return _scaled_dot_product(call, None, is_causal=call.mask.is_causal and call.num_queries > 1)
+    # A branch, not `and`: of a length that a compiled graph leaves open, that would be no bool.
+    return _scaled_dot_product(call, None, is_causal=call.mask.is_causal if call.num_queries > 1 else False)
 
 
 # Rows as one stream of documents, each attending in itself.

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, noop_context_fn
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from zoo.errors import SpecError
 from zoo.layers import Mask
@@ -69,8 +69,11 @@ class _Forward:
         self.given = written, compile, activation_checkpointing
         self.written = self.chosen = written
         if activation_checkpointing != "none":
-            keeping = _keeping if activation_checkpointing == "selective" else noop_context_fn
-            self.chosen = functools.partial(checkpoint, written, use_reentrant=False, context_fn=keeping)
+            # The compiler takes no other function for "nothing besides" than none at all.
+            keeping: dict[str, Any] = (
+                {"context_fn": _keeping} if activation_checkpointing == "selective" else {}
+            )
+            self.chosen = functools.partial(checkpoint, written, use_reentrant=False, **keeping)
         if compile:
             self.chosen = torch.compile(self.chosen)
 

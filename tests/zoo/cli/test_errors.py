@@ -403,6 +403,18 @@ FLAGS = {
           in    the command line: --trainer.precision
           did you mean `bf16`?
         """,
+    "--trainer.precision 16-mixed": """
+        zoo: precision `16-mixed` needs a GPU, this run is on cpu
+          at    trainer.precision
+          in    the command line: --trainer.precision
+          use bf16-mixed or 32-true
+        """,
+    "--trainer.precision transformer-engine": """
+        zoo: the Trainer refuses: Requirement 'transformer_engine>=0.11.0' not met. HINT: Try running \
+`pip install -U 'transformer_engine>=0.11.0'`
+          at    trainer
+          in    recipe.yaml:23
+        """,
     "--trainer.accelerator gpu": """
         zoo: the Trainer refuses: No supported gpu backend found!
           at    trainer.accelerator
@@ -422,6 +434,11 @@ it has to be in [0.0, 1.0] or an int.
         """,
     "--ckpt_path nothing.ckpt": """
         zoo: no checkpoint nothing.ckpt
+          at    ckpt_path
+          in    the command line: --ckpt_path
+        """,
+    "--ckpt_path http://localhost:9/x.ckpt": """
+        zoo: no checkpoint http:/localhost:9/x.ckpt
           at    ckpt_path
           in    the command line: --ckpt_path
         """,

@@ -145,6 +145,13 @@ def test_an_empty_recipe_is_an_error() -> None:
         assert refusal(empty=text) == "the recipe empty.yaml is empty\n  in    empty.yaml:1"
 
 
+def test_a_recipe_within_a_recipe_is_its_base() -> None:
+    """Of what `config:` names, Lightning drops every group that stands beside it, too, silently."""
+    assert refusal(flat="trainer: {max_steps: 7}\nconfig: other.yaml\n") == (
+        "a recipe starts from others by `base`, got `config`\n  at    config\n  in    flat.yaml:2"
+    )
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n", "3\n"])
 def test_a_recipe_that_is_no_mapping_is_an_error(text: str) -> None:
     assert refusal(flat=text) == "the recipe flat.yaml is no mapping of keys\n  in    flat.yaml:1"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from zoo.data.loading import HeldOut, Loader, RandomOrder
 from zoo.data.mixture import Mixed
 from zoo.errors import CheckpointError, DataError
+from zoo.layers import IGNORED
 
 
 class Numbers:
@@ -80,6 +81,24 @@ def test_what_workers_fetched_ahead_was_not_handed_out() -> None:
     assert taken(left, 3) == whole[:3]
     resumed.load_state_dict(left.state_dict())
     assert taken(resumed, 3) == whole[3:]
+
+
+def test_going_on_reads_no_row_that_was_trained_on() -> None:
+    read: list[int] = []
+
+    class Counted(Numbers):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            read.append(index)
+            return super().__getitem__(index)
+
+    left = loader_of(40)
+    seen = [row for batch in taken(left, 8) for row in batch]
+    resumed = Loader(Counted(40), RandomOrder(40, 4, 0), None, 0)
+    resumed.load_state_dict(left.state_dict())
+    assert read == []
+    taken(resumed, 1)
+    assert len(read) == 4
+    assert not set(read) & set(seen)
 
 
 def test_the_epoch_is_over_before_its_last_batch_is_handed_out() -> None:
@@ -158,14 +177,26 @@ def test_held_out_batches_are_the_same_each_time(workers: int) -> None:
     assert len(loader) == 3
 
 
+class Labelled(Numbers):
+    """Rows that bear a label."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"row": index, "labels": index}
+
+
+def labelled_rows(loader: HeldOut) -> list[tuple[int, int]]:
+    pairs = [zip(batch["row"].tolist(), batch["labels"].tolist(), strict=True) for batch in loader]
+    return list(chain(*pairs))
+
+
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 4))
 @settings(deadline=None, max_examples=40)
 def test_held_out_rows_are_read_once_by_all_processes_together(count: int, size: int, processes: int) -> None:
-    loaders = [HeldOut(Numbers(count), size, None, 0, 0, rank, processes) for rank in range(processes)]
-    read = [row for loader in loaders for batch in rows_of(loader) for row in batch]
-    assert set(read) == set(range(count))
-    assert len(read) == max(count, processes)  # a process without rows of its own reads the last
-    assert all(len(loader) for loader in loaders)
+    loaders = [HeldOut(Labelled(count), size, None, 0, 0, rank, processes) for rank in range(processes)]
+    read = [row for loader in loaders for row, label in labelled_rows(loader) if label != IGNORED]
+    assert sorted(read) == list(range(count))
+    assert {len(loader) for loader in loaders} == {len(list(loader)) for loader in loaders}
+    assert len({len(loader) for loader in loaders}) == 1  # they would wait for each other
 
 
 def test_other_data_or_another_seed_is_refused() -> None:

@@ -17,7 +17,7 @@ RUN = Path("runs", "recipe", "version_0", "checkpoints", "last.ckpt")
 FIT = ("fit", "--config", "recipe.yaml", "--trainer.max_steps", "100000", "--trainer.limit_val_batches", "0")
 ONE = (sys.executable, "-m", "zoo")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python", *ONE)
-EACH_EPOCH = ("--trainer.num_sanity_val_steps", "0", "--trainer.log_every_n_steps", "1")
+TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
 
 
 @pytest.fixture(autouse=True)
@@ -103,19 +103,30 @@ def test_slurm_is_asked_to_run_the_job_again_and_it_goes_on_by_itself(workplace:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whom", ["all", "first", "second"])
+@pytest.mark.parametrize("whom", ["all", "launcher", "first", "second"])
 @pytest.mark.parametrize("launcher", ["torchrun", "Lightning"])
 def test_two_processes_save_together_whoever_is_signalled(workplace: Path, launcher: str, whom: str) -> None:
-    flags = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
-    process = start(workplace, *(TORCHRUN if launcher == "torchrun" else ONE), *FIT, *flags)
+    process = start(workplace, *(TORCHRUN if launcher == "torchrun" else ONE), *FIT, *TWO)
     if whom == "all":
         os.killpg(process.pid, signal.SIGTERM)
+    elif whom == "launcher":  # of Lightning's own, the first process
+        process.send_signal(signal.SIGTERM)
     else:
         os.kill(process_of(workplace, rank=0 if whom == "first" else 1), signal.SIGTERM)
     returned, error = ended(process)
     assert returned != 0, error
     if launcher == "Lightning":
         assert returned == 143
+    assert saved_at(error, workplace) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "Lightning"])
+def test_ctrl_c_saves_on_two_processes(workplace: Path, launcher: str) -> None:
+    process = start(workplace, *(TORCHRUN if launcher == "torchrun" else ONE), *FIT, *TWO)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    returned, error = ended(process)
+    assert returned == (130 if launcher == "Lightning" else 1), error
     assert saved_at(error, workplace) > 0
 
 

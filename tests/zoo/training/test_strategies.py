@@ -276,6 +276,14 @@ def test_a_file_that_names_no_parameters_is_refused(one_file: Path, tmp_path: Pa
     )
 
 
+def test_float16_beside_a_shared_model_is_refused(command: Any, workplace: Path) -> None:
+    strategy = ("--trainer.strategy", f"{{class_path: {ShardedStrategy.__module__}.ShardedStrategy}}")
+    outcome = command("fit", "--config", "recipe.yaml", "--trainer.precision", "16-mixed", *strategy)
+    told, at, source = outcome.err.splitlines()
+    assert told.startswith("zoo: the Trainer refuses: The `ModelParallelStrategy` does not support")
+    assert (at, source) == ("  at    trainer.precision", "  in    the command line: --trainer.precision")
+
+
 @pytest.fixture
 def copied(two: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(two / "1.ckpt", tmp_path / "copied.ckpt"))
