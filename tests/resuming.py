@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 import zoo
 from zoo.callbacks import Checkpoint
@@ -35,6 +36,7 @@ from zoo.data.base import ZooData
 from zoo.data.loading import Loader
 from zoo.training import randomness
 from zoo.training.files import newest
+from zoo.training.strategies import ShardedStrategy
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Scenario:
     limit: float = 1.0
     validates: bool = True
     is_mixture: bool = False
+    is_sharded: bool = False
+    """Whether several processes share the model, rather than each has it."""
     bad: list[int] = field(default_factory=list)
     """Rows that cannot be read, and are left out."""
 
@@ -173,7 +177,7 @@ def live(scenario: Scenario, folder: Path, kill: list[Any], processes: int, resu
         default_root_dir=folder,
         accelerator="cpu",
         devices=processes,
-        strategy="ddp" if processes > 1 else "auto",
+        strategy=ShardedStrategy() if scenario.is_sharded else "ddp" if processes > 1 else "auto",
         precision=scenario.precision,
         max_epochs=2 if scenario.max_steps == -1 else None,
         max_steps=scenario.max_steps,
@@ -212,6 +216,8 @@ def end_of(trainer: L.Trainer, data: Any) -> dict[str, str]:
 
 def plain(value: Any) -> Any:
     """Tensors as their bytes."""
+    if isinstance(value, DTensor):
+        value = value.to_local()
     if isinstance(value, Tensor):
         return value.dtype, value.shape, value.reshape(-1).view(torch.uint8).numpy().tobytes()
     if isinstance(value, dict):

@@ -112,8 +112,10 @@ class Mixture(L.LightningDataModule):
         return {} if self.training is None else self.training.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from there, once they are asked for."""
+        """Goes on from there; batches may be asked for before or after, as strategies differ."""
         self.resumed = state_dict
+        if self.training is not None:
+            self.training.load_state_dict(state_dict)
 
     def val_dataloader(self) -> "Mixed":
         """The held-out batches of each part, one part after the other."""

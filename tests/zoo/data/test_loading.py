@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zoo.data.base import ZooData
 from zoo.data.loading import HeldOut, Loader, RandomOrder
-from zoo.data.mixture import Mixed
+from zoo.data.mixture import Mixed, Mixture
 from zoo.errors import CheckpointError, DataError
 from zoo.layers import IGNORED
 
@@ -99,6 +100,41 @@ def test_going_on_reads_no_row_that_was_trained_on() -> None:
     taken(resumed, 1)
     assert len(read) == 4
     assert not set(read) & set(seen)
+
+
+class Data(ZooData):
+    tasks = frozenset({"text-generation"})
+
+    def setup(self, stage: str) -> None:
+        pass
+
+    def train_dataloader(self) -> Loader:
+        return self.loader(Numbers(40), None, is_training=True)
+
+    def val_dataloader(self) -> HeldOut:
+        return self.loader(Numbers(40), None, is_training=False)
+
+
+@pytest.mark.parametrize("is_mixture", [False, True])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_place_is_told_before_batches_are_asked_for_or_after(is_late: bool, is_mixture: bool) -> None:
+    """Lightning restores after the loader is there where processes share a model, and before elsewhere."""
+
+    def data() -> Any:
+        alone = Data(0.1, "bpe", 300, 4, 0, 0)
+        return Mixture({"one": alone}) if is_mixture else alone
+
+    left, resumed = data(), data()
+    whole = taken(left.train_dataloader(), 5)
+    left = data()
+    assert taken(left.train_dataloader(), 2) == whole[:2]
+    if is_late:
+        loader = resumed.train_dataloader()
+        resumed.load_state_dict(left.state_dict())
+    else:
+        resumed.load_state_dict(left.state_dict())
+        loader = resumed.train_dataloader()
+    assert taken(loader, 3) == whole[2:]
 
 
 def test_the_epoch_is_over_before_its_last_batch_is_handed_out() -> None:

@@ -113,6 +113,8 @@ def test_the_twenty_cover_every_pair_of_choices() -> None:
         {"kill": ["batch", 7], "limit": 0.5, "validates": False},
         {"kill": ["batch", 20], "is_mixture": True},
         {"kill": ["batch", 9], "is_mixture": True, "limit": 0.3, "workers": 2},
+        {"kill": ["batch", 9, "validation", 2], "is_sharded": True, "processes": 2, "workers": 2},
+        {"kill": ["step", 4], "is_sharded": True, "processes": 2, "precision": "bf16-mixed", "accumulate": 3},
         {"kill": ["asked at validation", 4], "save_every": None},
         {"kill": ["asked at step", 5], "save_every": None, "val_check_interval": 0.4, "max_steps": 20},
         {"kill": ["asked at batch", 7], "save_every": None, "accumulate": 3, "processes": 2},
