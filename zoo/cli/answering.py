@@ -81,7 +81,7 @@ def _checked(
         if line.line in done:
             continue
         try:
-            yield Todo(line, model.require_room([inputs], options["max_new_tokens"]), seen[key] - 1)
+            yield Todo(line, model.require_room([inputs], **options), seen[key] - 1)
         except GenerationError as error:
             yield Bad(line.line, error.message.replace("prompt 0 is", "the prompt is"))
 

@@ -49,9 +49,9 @@ class Chat:
             GenerationError: The message alone is too long, or the template refuses it; it is not added.
         """
         said = [*self._said, {"role": "user", "content": text}]
-        asked = self._choices["max_new_tokens"]
-        left = self._model.require_room([[*self._system, said[-1]]], asked)
-        while len(said) > 1 and not self._fits(said, asked or max(1, left // 2)):
+        left = self._model.require_room([[*self._system, said[-1]]], **self._choices)
+        needed = self._choices["max_new_tokens"] or max(1, left // 2)
+        while len(said) > 1 and not self._fits(said, needed):
             said = said[2:]  # a question goes with its answer
         num_forgotten = len(self._said) + 1 - len(said)
         self._said = said
@@ -72,7 +72,8 @@ class Chat:
 
     def _fits(self, said: list[dict[str, str]], num_new: int) -> bool:
         try:
-            self._model.require_room([[*self._system, *said]], num_new)
+            choices = {**self._choices, "max_new_tokens": num_new}
+            self._model.require_room([[*self._system, *said]], **choices)
         except GenerationError:
             return False
         return True

@@ -11,6 +11,7 @@ from zoo.errors import DataError
 LINE = "line"
 """What tells, in an answer, which line of the file it is about; from 1."""
 
+_BEGINNING = f'{{"{LINE}": '.encode()
 _ASKED = {"prompt", "messages"}
 
 
@@ -82,7 +83,8 @@ def _object(number: int, line: str) -> Prompt | Bad:
 
 def line_of(prompt: Prompt, answer: Mapping[str, Any]) -> str:
     """A prompt and its answer as JSON."""
-    return json.dumps({LINE: prompt.line, **prompt.record, **answer}, ensure_ascii=False)
+    kept = {key: value for key, value in prompt.record.items() if key != LINE}
+    return json.dumps({LINE: prompt.line, **kept, **answer}, ensure_ascii=False)
 
 
 class Answers:
@@ -105,8 +107,10 @@ class Answers:
                 whole = left.read()
                 end = whole.rfind(b"\n") + 1
                 answered = [_answered(line, records) for line in whole[:end].splitlines()]
+                if not _may_begin(whole[end:]):
+                    answered.append(None)
                 if None not in answered:
-                    left.truncate(end)  # a line without an end was cut off
+                    left.truncate(end)
         except OSError as error:
             raise DataError(f"{path} cannot be written: {error.strerror}") from error
         if None in answered:
@@ -128,6 +132,11 @@ class Answers:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def _may_begin(cut: bytes) -> bool:
+    """Whether what has no end is, or may be, a line that was cut off."""
+    return cut[: len(_BEGINNING)] == _BEGINNING[: len(cut)]
 
 
 def _answered(line: bytes, records: Mapping[int, Mapping[str, Any]]) -> int | None:

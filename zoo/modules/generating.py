@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -203,8 +204,13 @@ class GeneratingModule(ZooModule):
         named = ", ".join(type(self.head_specs[name]).__name__ for name in names)
         raise GenerationError(f"the model's head {named} writes no text", hint="ask it to predict")
 
-    def require_room(self, inputs: Inputs, max_new_tokens: int | None) -> int:
+    def require_room(self, inputs: Inputs, max_new_tokens: int | None = None, **choices: Any) -> int:
         """Refuses now what `generate` would refuse later.
+
+        Args:
+            inputs: As `generate` takes them.
+            max_new_tokens: So many are asked for.
+            choices: What else `generate` is to be given.
 
         Returns:
             How many tokens may be written.
@@ -213,7 +219,9 @@ class GeneratingModule(ZooModule):
             GenerationError: The model is too short for these prompts and so many new tokens.
         """
         prompts = prompts_of(inputs, None, self.tokenizer)
-        return self.room(prompts, max_new_tokens, Settings.of(self.generation_config))
+        known = {field.name for field in fields(Settings)} & choices.keys()
+        settings = Settings.of(self.generation_config, **{name: choices[name] for name in known})
+        return self.room(prompts, max_new_tokens, settings)
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

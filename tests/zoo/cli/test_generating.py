@@ -326,13 +326,45 @@ def test_an_out_file_that_cannot_be_written_is_refused_before_the_model_is_read(
         refused(command(*words, str(out)), f"{out} cannot be written: Permission denied")
 
 
+@pytest.mark.parametrize("text", ["notes of mine", "the cat", '{"prompt": "the cat"}', '{"line" 1'])
+def test_a_file_that_only_lacks_its_last_line_break_is_no_cut_off_answer(
+    command: Command, tmp_path: Path, text: str
+) -> None:
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    prompts.write_text("the cat")
+    out.write_text(text)
+    for path in (out, prompts):
+        outcome = command("generate", "no/model", "--file", str(prompts), "--out", str(path))
+        hint = "remove it, or name another file with --out"
+        refused(outcome, f"{path}:1 answers no line of {prompts}\n  {hint}")
+    assert (out.read_text(), prompts.read_text()) == (text, "the cat")
+
+
+def test_a_prompts_own_line_gives_way_to_its_number(command: Command, saved_model: SavedModel) -> None:
+    folder = saved_model()
+    Path("prompts.jsonl").write_text('{"line": "x", "prompt": "the cat"}\n')
+    for _ in "12":
+        assert command("generate", folder, "--file", "prompts.jsonl", "--out", "out.jsonl").code == 0
+        assert [line["line"] for line in lines()] == [1]
+
+
+def test_a_flag_may_mend_what_the_file_of_the_model_says(command: Command, saved_model: SavedModel) -> None:
+    folder = saved_model(saved={"do_sample": True, "num_beams": 3})
+    Path("prompts.txt").write_text("\n".join(PROMPTS))
+    outcome = command("generate", folder, "--file", "prompts.txt", "--out", "out.jsonl")
+    beams = "beam search draws nothing, got 3 beams and a `temperature` of 1.0"
+    refused(outcome, f"{beams}\n  set `temperature` to 0, or `num_beams` to 1")
+    mended = command("generate", folder, "--file", "prompts.txt", "--out", "out.jsonl", "--num-beams", "1")
+    assert (mended.code, mended.err) == (0, "")
+
+
 @pytest.mark.parametrize(
     "line", ['{"line": 1, "prompt": "another"}', '{"line": 9, "prompt": "the cat"}', '{"a": 1}', "7", "{"]
 )
 def test_an_out_file_with_other_answers_is_left_alone(command: Command, tmp_path: Path, line: str) -> None:
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
     prompts.write_text("the cat\nthe dog\n")
-    before = f'{{"line": 2, "prompt": "the dog", "text": "x"}}\n{line}\nhalf a li'
+    before = f'{{"line": 2, "prompt": "the dog", "text": "x"}}\n{line}\n{{"lin'
     out.write_text(before)
     outcome = command("generate", "no/model", "--file", str(prompts), "--out", str(out))
     refused(outcome, f"{out}:2 answers no line of {prompts}\n  remove it, or name another file with --out")
