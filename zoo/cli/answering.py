@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def answer_of(found: Any) -> dict[str, Any]:
     return {"text": found} if isinstance(found, str) else {"texts": found}
 
 
-def answer_all(file: Path, out: Path | None, batch_size: int, as_chat: bool, options: dict[str, Any]) -> None:
+def answer_all(file: Path, out: Path | None, as_chat: bool, options: dict[str, Any]) -> None:
     """Answers every prompt of a file; what cannot be followed is reported with its line.
 
     Raises:
@@ -50,7 +51,7 @@ def answer_all(file: Path, out: Path | None, batch_size: int, as_chat: bool, opt
         for one in bad:
             print(f"zoo: {file}:{one.line}: {one.reason}", file=sys.stderr)
         todo = [one for one in checked if isinstance(one, Todo)]
-        for prompt, answer in _answered(model, todo, batch_size, as_chat, options, shows=out is not None):
+        for prompt, answer in _answered(model, todo, as_chat, options, shows=out is not None):
             if answers is not None:
                 answers.write(prompt, answer)
             else:
@@ -89,7 +90,6 @@ def _checked(
 def _answered(
     model: "GeneratingModule",
     todo: Sequence[Todo],
-    batch_size: int,
     as_chat: bool,
     options: Mapping[str, Any],
     shows: bool,
@@ -101,7 +101,7 @@ def _answered(
     console = Console(stderr=True)
     with Progress(console=console, disable=not (shows and console.is_terminal), transient=True) as bar:
         task = bar.add_task("prompts", total=len(todo))
-        for batch in _batches(todo, batch_size):
+        for batch in _alike(todo):
             seed = options["seed"]
             if seed is not None:
                 seed += batch[0].occurrence << 64  # beyond what anyone gives
@@ -123,14 +123,7 @@ def _in_order(finished: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
             following += 1
 
 
-def _batches(todo: Sequence[Todo], size: int) -> Iterator[list[Todo]]:
-    """Neighbours to whom the same applies, so that an answer does not depend on who is in the batch."""
-    batch: list[Todo] = []
-    for one in todo:
-        applies = batch and (one.room, one.occurrence) == (batch[-1].room, batch[-1].occurrence)
-        if batch and (len(batch) == size or not applies):
-            yield batch
-            batch = []
-        batch.append(one)
-    if batch:
-        yield batch
+def _alike(todo: Sequence[Todo]) -> Iterator[list[Todo]]:
+    """Neighbours to whom the same applies, so that an answer does not depend on who else is asked."""
+    for _, alike in groupby(todo, key=lambda one: (one.room, one.occurrence)):
+        yield list(alike)

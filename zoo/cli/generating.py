@@ -23,21 +23,17 @@ def run(verb: str, arguments: list[str]) -> None:
     add = parser.add_argument_group("many prompts").add_argument
     add("--file", type=Path, help="one a line; of a .jsonl, each object's `prompt`, or its `messages`")
     add("--out", type=Path, help="a .jsonl to write to; what an interrupted run left is gone on with")
-    add("--batch-size", type=int, default=8, metavar="N", help="prompts at a time; 8 by default")
+    add("--batch-size", type=int, metavar="N", help="texts that are written together; 32 by default")
     options = vars(parser.parse_args(arguments))
-    prompt, as_chat, file, out, size = (
-        options.pop(key) for key in ("prompt", "chat", "file", "out", "batch_size")
-    )
+    prompt, as_chat, file, out = (options.pop(key) for key in ("prompt", "chat", "file", "out"))
     if (prompt is None) == (file is None):
         parser.error("it takes either PROMPT or --file")
     if out is not None and file is None:
         parser.error("--out goes with --file")
-    if size < 1:
-        parser.error(f"--batch-size must be at least 1, got {size}")
     if file is None:
         _write(prompt, as_chat, options)
     else:
-        answering.answer_all(file, out, size, as_chat, options)
+        answering.answer_all(file, out, as_chat, options)
 
 
 def _write(prompt: str, as_chat: bool, options: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
+from zoo.errors import GenerationError
 from zoo.generation import Choices, Decoding, Processor, RowText, Settings, Steps, Stopping
 from zoo.heads.base import Head
 from zoo.modules.base import evaluating
@@ -14,6 +15,9 @@ from zoo.modules.prompts import Inputs, prompts_of
 
 if TYPE_CHECKING:
     from zoo.modules.generating import GeneratingModule
+
+ROWS_AT_ONCE = 32
+"""Texts that are written together, where a call does not say."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Call:
         choices: Sequence[str] | None = None,
         processors: Sequence[Processor] = (),
         seed: int | None = None,
+        batch_size: int | None = None,
         head: str | None = None,
         stop: str | Sequence[str] | None = None,
         **settings: Any,
@@ -47,6 +52,8 @@ class Call:
         Raises:
             GenerationError: As `generate` does.
         """
+        if batch_size is not None and batch_size < 1:
+            raise GenerationError(f"`batch_size` must be at least 1, got {batch_size}")
         chosen = Settings.of(module.generation_config, stop_strings=stop, **settings)
         given = prompts_of(inputs, attention_mask, module.tokenizer)
         limit = module.room(given, max_new_tokens, chosen)
@@ -69,6 +76,7 @@ class Call:
             if chosen.stop or among
             else None,
             beams=chosen.beams,
+            num_rows=ROWS_AT_ONCE if batch_size is None else batch_size,
         )
         return cls(module, prompts, decoding, module.writer(head), chosen)
 

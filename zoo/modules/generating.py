@@ -79,6 +79,7 @@ class GeneratingModule(ZooModule):
         choices: Sequence[str] | None = None,
         processors: Sequence[Processor] = (),
         seed: int | None = None,
+        batch_size: int | None = None,
         head: str | None = None,
     ) -> Any:
         """Continues or answers texts, or ids; what is not given is as generation_config.json says.
@@ -103,6 +104,7 @@ class GeneratingModule(ZooModule):
             choices: Texts of which a row writes one, and nothing else.
             processors: What changes logits before a token is chosen, in turn: `zoo.generation.Processor`.
             seed: Makes the draws of a prompt repeatable, whatever others are there.
+            batch_size: Texts that are written together, by default 32; as some end, others take their places.
             head: Which one writes, where several do; by default the first.
 
         Returns:
@@ -132,6 +134,7 @@ class GeneratingModule(ZooModule):
             choices=choices,
             processors=processors,
             seed=seed,
+            batch_size=batch_size,
             head=head,
         )
         found = [one for _, one in sorted(call.finished(as_text=not isinstance(inputs, Tensor)))]

@@ -58,7 +58,7 @@ def test_every_option_reaches_generate(
     flags = (
         "--max-new-tokens 5 --temperature 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --seed 4 --stop a --stop b "
         "--choices yes --choices no --repetition-penalty 1.2 --no-repeat-ngram-size 2 --num-beams 3 "
-        "--length-penalty 0.5 --early-stopping never --num-return-sequences 2 --head head"
+        "--length-penalty 0.5 --early-stopping never --num-return-sequences 2 --head head --batch-size 3"
     )
     assert (
         command("generate", folder, "the", *flags.split(), "--device", "cpu", "--dtype", "float32").code == 0
@@ -80,6 +80,7 @@ def test_every_option_reaches_generate(
         "early_stopping": "never",
         "num_return_sequences": 2,
         "head": "head",
+        "batch_size": 3,
     }
 
 
@@ -166,20 +167,21 @@ def test_what_was_done_before_an_interruption_is_kept_and_not_done_again(
 ) -> None:
     folder, finished = saved_model(), GeneratingModule.finished
     Path("prompts.txt").write_text("\n".join(PROMPTS))
-    asked: list[Any] = []
-    is_again = False
+    asked: list[str] = []
+    done: list[str] = []
 
     def watched(self: GeneratingModule, inputs: Any, **choices: Any) -> Any:
         asked.extend(inputs)
-        if len(asked) == 4 and not is_again:
-            raise KeyboardInterrupt
-        return finished(self, inputs, **choices)
+        for number, answer in finished(self, inputs, **choices):
+            yield number, answer
+            done.append(answer)
+            if len(done) == 3:
+                raise KeyboardInterrupt
 
     monkeypatch.setattr(GeneratingModule, "finished", watched)
     run = ("generate", folder, "--file", "prompts.txt", "--out", "out.jsonl", "--batch-size", "1")
     assert command(*run).code == 130
     assert [line["line"] for line in lines()] == [1, 2, 3]
-    is_again = True
     asked.clear()
     assert command(*run).code == 0
     assert asked == PROMPTS[3:]
@@ -260,7 +262,6 @@ def refused(outcome: Any, message: str) -> None:
         ((), "it takes either PROMPT or --file"),
         (("the", "--file", "prompts.txt"), "it takes either PROMPT or --file"),
         (("the", "--out", "out.jsonl"), "--out goes with --file"),
-        (("--file", "prompts.txt", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
         (("the", "cat"), "unrecognized arguments: cat"),
         (("the", "--top-k", "many"), "argument --top-k: invalid int value: 'many'"),
     ],
@@ -378,3 +379,5 @@ def test_options_that_no_prompt_can_be_followed_with_are_one_error(
     Path("prompts.txt").write_text("\n".join(PROMPTS))
     outcome = command("generate", folder, "--file", "prompts.txt", "--temperature", "-1")
     refused(outcome, "`temperature` must not be negative, got -1.0")
+    outcome = command("generate", folder, "--file", "prompts.txt", "--batch-size", "0")
+    refused(outcome, "`batch_size` must be at least 1, got 0")

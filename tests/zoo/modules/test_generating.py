@@ -176,6 +176,18 @@ def test_prompts_are_told_of_when_they_are_done(model: Model) -> None:
             assert told[0] == (1, expected[1])
 
 
+def test_how_many_are_written_together_changes_nothing(model: Model) -> None:
+    prompts = ["the cat", "a", "to the sun", "the cat", "on the mat, the dog ran"]
+    for choices in ({}, {"temperature": 1.3, "seed": 5}, {"num_beams": 2}):
+        asked: dict[str, Any] = {"max_new_tokens": 15, **choices}
+        expected = model.generate(prompts, **asked)
+        assert model.generate(prompts, batch_size=1, **asked) == expected
+        assert model.generate(prompts, batch_size=2, **asked) == expected
+    with pytest.raises(GenerationError) as caught:
+        model.generate(prompts, batch_size=0)
+    assert str(caught.value) == "`batch_size` must be at least 1, got 0"
+
+
 # Several texts, choices, processors
 
 
