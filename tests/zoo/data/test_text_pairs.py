@@ -41,6 +41,21 @@ def test_what_is_written_ends_and_padding_is_no_label(tmp_path: Path) -> None:
     assert seen == len(held_out) > 3
 
 
+@pytest.mark.parametrize("row_tokens", [None, 32])
+def test_an_end_that_is_padding_elsewhere_is_learnt_all_the_same(
+    tmp_path: Path, row_tokens: int | None
+) -> None:
+    data = data_of(write(tmp_path / "pairs.jsonl"), row_tokens=row_tokens)
+    data.setup("fit")
+    tokenizer = data._tokenizer
+    assert tokenizer is not None
+    tokenizer.config["pad_token"] = tokenizer.config["eos_token"]
+    assert tokenizer.special_id("pad_token") == data._eos
+    training, _ = data.pairs()
+    labels = data.collate(training[:6])["labels"]
+    assert (labels == data._eos).sum() == 6
+
+
 def test_texts_that_are_too_long_are_cut_and_end_all_the_same(tmp_path: Path) -> None:
     data = data_of(write(tmp_path / "pairs.jsonl"), max_length=4)
     data.setup("fit")

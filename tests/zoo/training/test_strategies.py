@@ -46,7 +46,7 @@ SHAPES = {
 """Families, and the shapes of their modules."""
 
 
-def module(family: str, **sizes: Any) -> ZooModule:
+def module(family: str, compile: bool = False, **sizes: Any) -> ZooModule:
     shape = SHAPES[family]
     spec = getattr(getattr(zoo, f"{shape}s"), family)
     drops = {name: 0.0 for name in spec.__dataclass_fields__ if "dropout" in name}
@@ -57,6 +57,7 @@ def module(family: str, **sizes: Any) -> ZooModule:
         **head,
         optimizer=functools.partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1, eps=1e-3),
         lr_schedule=zoo.schedules.Constant(),
+        compile=compile,
     )
     return made
 
@@ -157,7 +158,7 @@ def on_processes(number: int, folder: Path, runs: list[Run], resumed: Path | Non
 def assert_learnt_alike(number: int, folder: Path, runs: list[Run], epochs: int = 1) -> None:
     for index, run in enumerate(runs):
         family, _, sizes = run
-        expected = learnt(module(family, **sizes), folder, epochs=epochs)
+        expected = learnt(module(family, **{**sizes, "compile": False}), folder, epochs=epochs)
         for rank in range(number):
             found = torch.load(folder / f"{index}-{rank}.pt")
             expected["measured"] = found["measured"]
@@ -259,6 +260,13 @@ def test_processes_that_share_a_model_go_on_from_one_file(one_file: Path, tmp_pa
 @pytest.mark.slow
 def test_four_processes_go_on_from_one_file(one_file: Path, tmp_path: Path) -> None:
     assert_goes_on_from(one_file, tmp_path, 4, ["sharded", "both"])
+
+
+@pytest.mark.slow
+def test_compiled_blocks_that_are_spread_learn_the_same_and_go_on(one_file: Path, tmp_path: Path) -> None:
+    runs: list[Run] = [("Llama", strategy, {**TIED, "compile": True}) for strategy in STRATEGIES]
+    on_processes(2, tmp_path, runs[:3], resumed=one_file)
+    assert_learnt_alike(2, tmp_path, runs[:3], epochs=2)
 
 
 def test_a_file_that_names_no_parameters_is_refused(one_file: Path, tmp_path: Path) -> None:
