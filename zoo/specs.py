@@ -164,7 +164,7 @@ class BackboneSpec(Spec, ABC):
     unread: ClassVar[frozenset[str]] = frozenset()
     """Tensors that files may hold and the model does not read, by their Hub names, with `{}` for any part."""
     is_bounded: ClassVar[bool] = True
-    """Whether texts longer than `max_position_embeddings` cannot be read at all."""
+    """Whether texts longer than `max_tokens` cannot be read at all."""
     tiny: ClassVar[Mapping[str, Any]] = {}
     """The sizes that checks build."""
 
@@ -189,6 +189,11 @@ class BackboneSpec(Spec, ABC):
         """The spec as keys of config.json."""
         keys = {field: key for key, field in reversed(list(self.renamed.items()))}
         return {keys.get(item.name, item.name): plain(getattr(self, item.name)) for item in fields(self)}
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text that can be read, in tokens, where `is_bounded`."""
+        return self.max_position_embeddings
 
     @property
     def architecture(self) -> str:

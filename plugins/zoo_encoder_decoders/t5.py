@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from zoo.generation import Cache
@@ -18,6 +17,7 @@ from zoo.layers import (
     ACTIVATIONS,
     Attention,
     CrossAttention,
+    DenseTanh,
     KeyValueCache,
     Mask,
     RelativePositions,
@@ -45,18 +45,9 @@ class T5Scale(nn.Module):
         return hidden * self.factor
 
 
-class T5Transform(nn.Module):
-    """The hidden state of a text's end through a layer of its own, before a classifier."""
-
-    def __init__(self, spec: "T5") -> None:
-        super().__init__()
-        self.dense = nn.Linear(spec.hidden_size, spec.hidden_size)
-        self.dropout = nn.Dropout(spec.classifier_dropout)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(…, hidden_size) in and out."""
-        output: Tensor = self.dropout(torch.tanh(self.dense(self.dropout(hidden))))
-        return output
+def pooler(spec: "T5") -> nn.Module:
+    """What stands between the hidden state of a text's end and the labels."""
+    return DenseTanh(spec.hidden_size, spec.classifier_dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +145,7 @@ class T5(EncoderDecoderSpec):
                 "classification_head.out_proj.{}": "projection.{}",
             },
             bias=True,
-            transform=T5Transform,
+            transform=pooler,
             pooling="eos",
             prefix="transformer.",
         ),
@@ -263,9 +254,7 @@ class T5Stack(nn.Module):
         """Hidden states (batch, tokens, hidden_size) in and out."""
         num_queries = x_BTD.shape[1]
         num_keys = num_queries + (cache.length if cache else 0)
-        biased = mask.with_bias(self.positions(num_queries, num_keys))
-        # Folded into one tensor here, as every block sees the same.
-        seen = Mask(bias_BHTS=biased.dense(num_queries, num_keys, x_BTD.device))
+        seen = mask.biased(self.positions(num_queries, num_keys))
         x_BTD = self.dropout(x_BTD)
         for index, block in enumerate(self.blocks):
             x_BTD = block(x_BTD, seen, memory, cache.layer(index) if cache else None)

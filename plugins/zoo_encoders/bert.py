@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.layers import ACTIVATIONS, Attention, FeedForward, Mask
+from zoo.layers import ACTIVATIONS, Attention, DenseNorm, FeedForward, Mask
 from zoo.specs import EncoderSpec, HubHead, require_divides, require_known
 
 
@@ -28,19 +28,9 @@ class BertPooler(nn.Module):
         return output
 
 
-class BertTransform(nn.Module):
+def transform(spec: "Bert") -> nn.Module:
     """What stands between the hidden states and the vocabulary: the paper leaves it out, its code has it."""
-
-    def __init__(self, spec: "Bert") -> None:
-        super().__init__()
-        self.dense = nn.Linear(spec.hidden_size, spec.hidden_size)
-        self.norm = nn.LayerNorm(spec.hidden_size, spec.layer_norm_eps)
-        self.activation = ACTIVATIONS[spec.hidden_act]
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(…, hidden_size) in and out."""
-        output: Tensor = self.norm(self.activation(self.dense(hidden)))
-        return output
+    return DenseNorm(spec.hidden_size, spec.hidden_act, nn.LayerNorm(spec.hidden_size, spec.layer_norm_eps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +94,7 @@ class Bert(EncoderSpec):
                 "cls.predictions.bias": "projection.bias",
             },
             bias=True,
-            transform=BertTransform,
+            transform=transform,
         ),
         "SequenceClassification": HubHead(
             "BertForSequenceClassification",

@@ -11,8 +11,8 @@ import transformers
 from torch import Tensor, nn
 
 import zoo
-from zoo import registry
 from zoo.heads.base import Batch
+from zoo.hub.config import config_of
 from zoo.modules.base import ZooModule
 from zoo.modules.generating import GeneratingModule
 from zoo.testing import Reference, assert_parity
@@ -68,7 +68,7 @@ def prove(request: pytest.FixtureRequest) -> Callable[..., Parity]:
     def prove(module: ZooModule, reference: Reference, batch: Batch, name: str, variant: str = "") -> Parity:
         parity = assert_parity(module, reference, batch)
         head = type(module.head_specs[module.head_name()]).__name__
-        family = registry.model_type_of(type(module.spec))
+        family = config_of(module.spec, None, "float32")["model_type"]
         request.config.stash[PROOFS].append((family, head, name, variant, parity))
         return parity
 
@@ -146,7 +146,7 @@ def of_torch(module: ZooModule, model: nn.Module, parts: dict[str, str]) -> Refe
     with torch.no_grad():
         for name, parameter in named.items():
             parameter.copy_(ours[name])
-    return Reference(model.eval(), named)
+    return Reference(model.eval(), lambda: {name: part.grad for name, part in named.items()})
 
 
 def split(fused: Tensor, pieces: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -58,7 +58,7 @@ class CheckCLI(training.ZooCLI):
                 at="trainer.strategy.init_args.tensor_parallel_size",
             )
         dtype = torch.bfloat16 if str(trainer.precision).startswith("bf16") else torch.float32
-        return Plan(devices, size, dtype, rows=1, tokens=min(spec.max_position_embeddings, LONGEST))
+        return Plan(devices, size, dtype, rows=1, tokens=min(spec.max_tokens, LONGEST))
 
 
 def run(verb: str, arguments: list[str]) -> None:

@@ -135,7 +135,7 @@ class ZooData(L.LightningDataModule):
         Raises:
             SpecError: With the name of the argument that says how long they are.
         """
-        limit = model.spec.max_position_embeddings
+        limit = model.spec.max_tokens
         if value > limit and model.spec.is_bounded:
             raise SpecError(
                 f"rows of {value} tokens are too long for a model that sees {limit}",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def spec_of(config: dict[str, Any], source: str) -> BackboneSpec:
         UnknownNameError: No plugin registers the `model_type`.
     """
     family: type[BackboneSpec] = registry.family(config["model_type"])
-    ignored = _SILENT | family.ignored
+    # A family of several `model_type`s has a field for it, as for all that it wants to know.
+    ignored = (_SILENT | family.ignored) - {item.name for item in fields(family)}
     try:
         kept = {key: value for key, value in _modernised(config).items() if key not in ignored}
         values = family.of_config(kept)

@@ -14,12 +14,15 @@ from zoo.layers.losses import IGNORED, linear_cross_entropy
 from zoo.layers.masks import Mask
 from zoo.layers.norms import RMSNorm
 from zoo.layers.positions import RelativePositions, Rope, RopeParameters, RotaryPositions, SinusoidalPositions
+from zoo.layers.transforms import DenseNorm, DenseTanh
 
 __all__ = [
     "ACTIVATIONS",
     "IGNORED",
     "Attention",
     "CrossAttention",
+    "DenseNorm",
+    "DenseTanh",
     "FeedForward",
     "GatedFeedForward",
     "HeadAttention",

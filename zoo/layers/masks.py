@@ -71,6 +71,11 @@ class Mask:
         """The same view, with something added to the scores."""
         return replace(self, bias_BHTS=bias_BHTS)
 
+    def biased(self, bias_BHTS: Tensor) -> "Mask":
+        """The same view with something added to the scores, folded into one tensor for all layers."""
+        folded_BHTS = self.with_bias(bias_BHTS).dense(*bias_BHTS.shape[-2:], bias_BHTS.device)
+        return Mask(bias_BHTS=folded_BHTS)
+
     def across(self, asking: "Mask") -> "Mask":
         """The same tokens, seen by those of another text: each document by its namesake."""
         return Mask(self.documents_BS, is_across=True, asking_BT=asking.documents_BS)

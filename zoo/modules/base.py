@@ -481,7 +481,7 @@ class ZooModule(L.LightningModule):
         if self.tokenizer is None:
             raise GenerationError("the model has no tokenizer, so it reads no text")
         found: list[Any] = []
-        limit = self.spec.max_position_embeddings
+        limit = self.spec.max_tokens
         longest = min(limit, self.tokenizer.max_length or limit)
         with evaluating(self):
             for start in range(0, len(texts), self.predicted_at_once):

@@ -56,7 +56,7 @@ class DecoderModule(GeneratingModule):
         Raises:
             GenerationError: The prompts, or they and what is asked for, are too long for the model.
         """
-        limit, longest = self.spec.max_position_embeddings, max(map(len, prompts), default=0)
+        limit, longest = self.spec.max_tokens, max(map(len, prompts), default=0)
         if longest >= limit or longest + (max_new_tokens or 0) > limit:
             new = f" and {max_new_tokens} new ones were asked for" if max_new_tokens else ""
             raise GenerationError(

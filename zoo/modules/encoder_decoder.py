@@ -143,7 +143,7 @@ class EncoderDecoderModule(GeneratingModule):
         default = settings.default_new_tokens(num_given=1)
         if not self.spec.is_bounded:
             return default if max_new_tokens is None else max_new_tokens
-        limit, longest = self.spec.max_position_embeddings, max(map(len, prompts), default=0)
+        limit, longest = self.spec.max_tokens, max(map(len, prompts), default=0)
         if longest > limit:
             raise GenerationError(
                 f"the model sees at most {limit} tokens; the prompt has {longest}", hint="shorten the prompt"

@@ -25,8 +25,8 @@ class Reference:
 
     forward: Callable[[Batch], tuple[Tensor, Tensor]]
     """A batch to logits and mean loss."""
-    parameters: Mapping[str, Tensor]
-    """Its parameters by their names on the Hub, to compare gradients."""
+    gradients: Callable[[], Mapping[str, Tensor | None]]
+    """After a backward pass, those of its parameters by their names on the Hub."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,19 @@ def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **toler
     assert_close(output.logits[real], logits[real], **tolerance, msg=lambda text: f"logits: {text}")
     assert_close(output.loss, loss, **tolerance, msg=lambda text: f"loss: {text}")
     torch.autograd.backward((output.loss, loss))
-    ours = module.hub_tensors()
-    assert ours.keys() == reference.parameters.keys(), "the two models name other parameters"
+    named = module.hub_tensors()
+    ours = {name: tensor for name, tensor in named.items() if isinstance(tensor, nn.Parameter)}
+    gradients = reference.gradients()
+    assert ours.keys() == gradients.keys(), "the two models name other parameters"
     apart, largest = 0.0, 1e-30
-    for name, theirs in reference.parameters.items():
-        assert theirs.grad is not None, f"the reference gives {name} no gradient"
+    for name, theirs in gradients.items():
+        assert theirs is not None, f"the reference gives {name} no gradient"
         mine = ours[name].grad
         assert mine is not None, f"{name} gets no gradient"
-        assert_close(mine, theirs.grad, **tolerance, msg=functools.partial("gradient of {}: {}".format, name))
+        assert_close(mine, theirs, **tolerance, msg=functools.partial("gradient of {}: {}".format, name))
         # Beside the whole model's largest: some, as that of a key's bias, are zero but for rounding.
-        apart = max(apart, float((mine - theirs.grad).abs().max()))
-        largest = max(largest, float(theirs.grad.abs().max()))
+        apart = max(apart, float((mine - theirs).abs().max()))
+        largest = max(largest, float(theirs.abs().max()))
     return Parity(
         _difference(output.logits[real], logits[real]), _difference(output.loss, loss), apart / largest
     )
@@ -113,13 +115,23 @@ def of_transformers(folder: Path) -> tuple[Any, Reference]:
 
 
 def reference_of(model: Any) -> Reference:
-    """A model of transformers as a reference."""
+    """A model of transformers as a reference, its parameters under the names under which it saves them."""
+    from transformers.core_model_loading import revert_weight_conversion
 
     def forward(batch: Batch) -> tuple[Tensor, Tensor]:
         output = model(**batch)
         return output.logits, output.loss
 
-    return Reference(forward, dict(model.named_parameters()))
+    def gradients() -> Mapping[str, Tensor | None]:
+        every = list(model.named_parameters(remove_duplicate=False))
+        # Of several names of one parameter, files keep the one that is no other's.
+        kept = {id(part): name for name, part in every}
+        kept |= {id(part): name for name, part in every if name not in model.all_tied_weights_keys}
+        named = {name: part.grad for name, part in every if kept[id(part)] == name}
+        found: Mapping[str, Tensor | None] = revert_weight_conversion(model, named)
+        return found
+
+    return Reference(forward, gradients)
 
 
 def padded_batch(vocab_size: int, *, length: int = 12, seed: int = 0) -> Batch:

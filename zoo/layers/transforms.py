@@ -1,0 +1,47 @@
+"""What stands between hidden states and a head's projection."""
+
+import torch
+from torch import Tensor, nn
+
+from zoo.layers.feedforward import ACTIVATIONS
+
+
+class DenseNorm(nn.Module):
+    """A layer of its own, bent and normed: BERT's code before its vocabulary.
+
+    Args:
+        hidden_size: Width of the hidden states.
+        activation: A name of `ACTIVATIONS`.
+        norm: What norms in the end.
+        bias: Whether the layer has a bias.
+    """
+
+    def __init__(self, hidden_size: int, activation: str, norm: nn.Module, *, bias: bool = True) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.activation = ACTIVATIONS[activation]
+        self.norm = norm
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(…, hidden_size) in and out."""
+        output: Tensor = self.norm(self.activation(self.dense(hidden)))
+        return output
+
+
+class DenseTanh(nn.Module):
+    """A layer of its own between dropouts, before labels.
+
+    Args:
+        hidden_size: Width of the hidden states.
+        dropout: Probability of dropping a channel before the layer, and after it, in training.
+    """
+
+    def __init__(self, hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(…, hidden_size) in and out."""
+        output: Tensor = self.dropout(torch.tanh(self.dense(self.dropout(hidden))))
+        return output
