@@ -73,8 +73,8 @@ class Mask:
 
     def biased(self, bias_BHTS: Tensor) -> "Mask":
         """The same view with something added to the scores, folded into one tensor for all layers."""
-        folded_BHTS = self.with_bias(bias_BHTS).dense(*bias_BHTS.shape[-2:], bias_BHTS.device)
-        return Mask(bias_BHTS=folded_BHTS)
+        num_queries, num_keys = bias_BHTS.shape[-2:]
+        return Mask(bias_BHTS=self.with_bias(bias_BHTS).dense(num_queries, num_keys, bias_BHTS.device))
 
     def across(self, asking: "Mask") -> "Mask":
         """The same tokens, seen by those of another text: each document by its namesake."""
