@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from zoo.heads.base import Head
 
 Shape = Literal["encoder", "decoder", "encoder-decoder"]
-Pooling = Literal["first", "last", "eos"]
+Pooling = Literal["first", "last", "eos", "mean"]
 S = TypeVar("S")
 
 
@@ -120,7 +120,8 @@ class HubHead:
     transform: "Callable[[Any], nn.Module] | None" = None
     """Makes, from the backbone's spec, what stands between the hidden states and the projection."""
     pooling: Pooling | None = None
-    """Whose hidden state stands for a text: its first token's, its last one's, or its last end-of-text's.
+    """Whose hidden state stands for a text: its first token's, its last one's, its last end-of-text's, or the
+    mean of all.
 
     None: the first in an encoder, else the last.
     """

@@ -147,7 +147,7 @@ def test_an_unknown_key_of_a_group_names_all_where_none_is_near() -> None:
     assert caught.value.message == "unknown key `qqq` for zoo.layers.positions.RopeParameters"
     assert caught.value.hint == (
         "known: factor, high_freq_factor, low_freq_factor, original_max_position_embeddings, "
-        "rope_theta, rope_type"
+        "partial_rotary_factor, rope_theta, rope_type"
     )
 
 

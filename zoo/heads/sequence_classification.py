@@ -113,6 +113,9 @@ class SequenceClassificationHead(Head):
         """The hidden state that stands for each text, (batch, hidden_size)."""
         ids_BT = batch["input_ids"]
         worth_BT = batch.get("attention_mask", torch.ones_like(ids_BT)).long()
+        if self.pooling == "mean":
+            hidden_BD = (hidden_BTD * worth_BT[..., None]).sum(1)
+            return hidden_BD / worth_BT.sum(1, keepdim=True)
         if self.pooling == "eos":  # of a text that was cut before its end, the last token
             worth_BT = worth_BT + worth_BT * torch.isin(ids_BT, ids_BT.new_tensor(self.eos_token_ids))
         if self.pooling != "first":  # the last one among equals

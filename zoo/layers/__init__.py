@@ -13,7 +13,14 @@ from zoo.layers.layouts import lay_out_for_reading
 from zoo.layers.losses import IGNORED, linear_cross_entropy
 from zoo.layers.masks import Mask
 from zoo.layers.norms import RMSNorm
-from zoo.layers.positions import RelativePositions, Rope, RopeParameters, RotaryPositions, SinusoidalPositions
+from zoo.layers.positions import (
+    RelativePositions,
+    Rope,
+    RopeByLayerType,
+    RopeParameters,
+    RotaryPositions,
+    SinusoidalPositions,
+)
 from zoo.layers.transforms import DenseNorm, DenseTanh
 
 __all__ = [
@@ -31,6 +38,7 @@ __all__ = [
     "RMSNorm",
     "RelativePositions",
     "Rope",
+    "RopeByLayerType",
     "RopeParameters",
     "RotaryPositions",
     "SinusoidalPositions",

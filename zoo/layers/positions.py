@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class RopeParameters:
     high_freq_factor: float | None = None
     original_max_position_embeddings: int | None = None
     """The length of text before it was stretched, in tokens."""
+    partial_rotary_factor: float | None = None
+    """The share of a head's channels that turn, the first ones; None: all."""
 
     def __post_init__(self) -> None:
         needed = {
@@ -44,6 +46,12 @@ class RopeParameters:
                 raise SpecError(
                     f"rope_parameters of type {self.rope_type} need `{name}`", at=f"rope_parameters.{name}"
                 )
+        share = self.partial_rotary_factor
+        if share is not None and not 0 < share <= 1:
+            raise SpecError(
+                f"`partial_rotary_factor` must lie in (0, 1], got {share}",
+                at="rope_parameters.partial_rotary_factor",
+            )
 
     def frequencies(self, head_dim: int, device: torch.device) -> Tensor:
         """Radians per token of each pair of channels, float32 (head_dim / 2)."""
@@ -63,6 +71,31 @@ class RopeParameters:
         return kept * frequencies + (1 - kept) * frequencies / _given(self.factor)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RopeByLayerType:
+    """config.json's `rope_parameters` where layers that slide turn otherwise than those that see all."""
+
+    full_attention: RopeParameters
+    sliding_attention: RopeParameters
+
+    @classmethod
+    def of_bases(cls, full: float, sliding: float) -> "RopeByLayerType":
+        """By their bases alone."""
+        return cls(
+            full_attention=RopeParameters(rope_theta=full),
+            sliding_attention=RopeParameters(rope_theta=sliding),
+        )
+
+    @staticmethod
+    def spelled(given: Mapping[str, Any] | None, full: float, sliding: float) -> dict[str, dict[str, Any]]:
+        """What config.json says, with the bases where it says none; flat, it speaks of those that see all."""
+        bases = {"full_attention": full, "sliding_attention": sliding}
+        said = dict(given or {})
+        if not said.keys() <= bases.keys():
+            said = {"full_attention": said}
+        return {kind: {"rope_theta": base, **(said.get(kind) or {})} for kind, base in bases.items()}
+
+
 def _given(value: float | None) -> float:
     assert value is not None  # __post_init__ saw to it
     return value
@@ -77,8 +110,13 @@ class Rope:
     """Negative for the first half of the channels."""
 
     def turn(self, x_BHTK: Tensor) -> Tensor:
-        """Queries or keys, each half of the channels being one coordinate of the rotated pairs."""
+        """Queries or keys, each half of the channels being one coordinate of the rotated pairs.
+
+        Channels behind those that turn stay.
+        """
         cos, sin = self.cos_BTK[:, None].to(x_BHTK.dtype), self.sin_BTK[:, None].to(x_BHTK.dtype)
+        if (width := cos.shape[-1]) < x_BHTK.shape[-1]:
+            return torch.cat((self.turn(x_BHTK[..., :width]), x_BHTK[..., width:]), -1)
         return torch.addcmul(x_BHTK * cos, x_BHTK.roll(x_BHTK.shape[-1] // 2, -1), sin)
 
 
@@ -115,17 +153,20 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, head_dim: int, rope_parameters: RopeParameters | None = None) -> None:
         super().__init__()
-        if head_dim % 2:
-            raise SpecError(
-                f"`head_dim` must be even, as rotations turn pairs of channels, got {head_dim}", at="head_dim"
-            )
-        self.head_dim = head_dim
         self.rope_parameters = rope_parameters or RopeParameters()
+        share = self.rope_parameters.partial_rotary_factor
+        self.num_turned = head_dim if share is None else int(head_dim * share)
+        if self.num_turned % 2:
+            of = "" if share is None else f" · {share}"
+            raise SpecError(
+                f"`head_dim`{of} must be even, as rotations turn pairs of channels, got {self.num_turned}",
+                at="head_dim",
+            )
 
     @torch.no_grad()
     def forward(self, positions_BT: Tensor) -> Rope:
         """The rotations at these positions, in float32."""
-        frequencies = _frequencies(self.rope_parameters, self.head_dim, positions_BT.device)
+        frequencies = _frequencies(self.rope_parameters, self.num_turned, positions_BT.device)
         angles_BTK = positions_BT[..., None].float() * frequencies
         cos_BTK, sin_BTK = angles_BTK.cos(), angles_BTK.sin()
         return Rope(torch.cat((cos_BTK, cos_BTK), -1), torch.cat((-sin_BTK, sin_BTK), -1))

@@ -49,6 +49,15 @@ def test_the_token_that_stands_for_a_text_is_found_beside_any_padding(
     assert_close(found, hidden[torch.arange(4), places])
 
 
+def test_the_mean_is_that_of_real_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, ids = torch.randn(2, 5, 32), torch.zeros(2, 5, dtype=torch.long)
+    real = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 0]])
+    expected = torch.stack((hidden[0].mean(0), hidden[1, 2:4].mean(0)))
+    found = pooled("mean", hidden, {"input_ids": ids, "attention_mask": real}, monkeypatch)
+    assert_close(found, expected)
+    assert_close(pooled("mean", hidden, {"input_ids": ids}, monkeypatch), hidden.mean(1))
+
+
 @pytest.mark.parametrize(("pooling", "place"), [("first", 0), ("last", 4)])
 def test_without_a_mask_every_token_is_real(
     pooling: str, place: int, monkeypatch: pytest.MonkeyPatch

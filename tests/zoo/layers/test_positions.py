@@ -205,3 +205,25 @@ def test_biases_by_distance_equal_transformers(
         ours.bias.weight.copy_(theirs.relative_attention_bias.weight)
     expected = theirs.compute_bias(num_queries, num_keys, past_seen_tokens=num_keys - num_queries)
     assert torch.equal(ours(num_queries, num_keys), expected)
+
+
+def test_channels_behind_those_that_turn_stay() -> None:
+    x = torch.randn(2, 3, 7, 12)
+    positions = torch.arange(7)[None]
+    found = RotaryPositions(12, RopeParameters(partial_rotary_factor=0.5))(positions).turn(x)
+    assert torch.equal(found[..., 6:], x[..., 6:])
+    assert_close(found[..., :6], RotaryPositions(6)(positions).turn(x[..., :6]))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5, -0.5])
+def test_a_share_of_channels_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(SpecError) as caught:
+        RopeParameters(partial_rotary_factor=share)
+    assert caught.value.message == f"`partial_rotary_factor` must lie in (0, 1], got {share}"
+
+
+def test_a_share_of_channels_that_makes_no_pairs_is_refused() -> None:
+    with pytest.raises(SpecError) as caught:
+        RotaryPositions(12, RopeParameters(partial_rotary_factor=0.25))
+    message = "`head_dim` · 0.25 must be even, as rotations turn pairs of channels, got 3"
+    assert caught.value.message == message

@@ -1,0 +1,251 @@
+"""ModernBERT: an encoder with a decoder's parts, most of whose layers see only what is near.
+
+Warner et al., 2024: https://arxiv.org/abs/2412.13663
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from zoo.layers import ACTIVATIONS, DenseNorm, HeadAttention, Mask, Rope, RopeByLayerType, RotaryPositions
+from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_layer_types
+
+POOLINGS = ("cls", "mean")
+KINDS = ("full_attention", "sliding_attention")
+BASES = (160000.0, 10000.0)
+"""Of the rotations in layers of either kind."""
+
+
+def transform(spec: "ModernBert") -> nn.Module:
+    """What stands between the hidden states and a projection."""
+    return DenseNorm(spec.hidden_size, spec.classifier_activation, norm(spec), bias=spec.classifier_bias)
+
+
+def pooler(spec: "ModernBert") -> nn.Module:
+    """The same before labels."""
+    return nn.Sequential(transform(spec), nn.Dropout(spec.classifier_dropout))
+
+
+def norm(spec: "ModernBert") -> nn.LayerNorm:
+    """A norm of hidden states."""
+    return nn.LayerNorm(spec.hidden_size, spec.norm_eps, bias=spec.norm_bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModernBert(EncoderSpec):
+    """Sizes of a ModernBERT; defaults are the paper's base model."""
+
+    vocab_size: int = 50368
+    hidden_size: int = 768
+    intermediate_size: int = 1152
+    """Width of the feed-forward, and of its gate."""
+    num_hidden_layers: int = 22
+    num_attention_heads: int = 12
+    max_position_embeddings: int = 8192
+    hidden_activation: str = "gelu"
+    norm_eps: float = 1e-5
+    norm_bias: bool = False
+    rope_parameters: RopeByLayerType = field(default_factory=lambda: RopeByLayerType.of_bases(*BASES))
+    local_attention: int = 128
+    """A token of a layer that slides sees half as many tokens before it, and half as many after it."""
+    layer_types: list[str] | None = None
+    """Of each layer, `full_attention` or `sliding_attention`; None: every third from the first sees all."""
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    attention_dropout: float = 0.0
+    """Of weights, and of what attention adds."""
+    embedding_dropout: float = 0.0
+    mlp_dropout: float = 0.0
+    """Within the feed-forward."""
+    decoder_bias: bool = True
+    """Whether the projection onto the vocabulary has a bias."""
+    classifier_pooling: str = "cls"
+    """What stands for a text: the first token's hidden state, or the mean of all."""
+    classifier_dropout: float = 0.0
+    classifier_bias: bool = False
+    """Whether the layer before a projection has a bias."""
+    classifier_activation: str = "gelu"
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = 50283
+    bos_token_id: int | None = 50281
+    eos_token_id: int | list[int] | None = 50282
+    cls_token_id: int | None = 50281
+    sep_token_id: int | None = 50282
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_divides(self, "num_attention_heads", "hidden_size")
+        require_known(self, "hidden_activation", ACTIVATIONS)
+        require_known(self, "classifier_activation", ACTIVATIONS)
+        require_known(self, "classifier_pooling", POOLINGS)
+        require_layer_types(self)
+
+    @property
+    def sliding_window(self) -> int:
+        """How many tokens on one side, itself included, a token of a layer that slides sees."""
+        return self.local_attention // 2 + 1
+
+    def layer_type(self, index: int) -> str:
+        """How far a layer looks."""
+        if self.layer_types is not None:
+            return self.layer_types[index]
+        return KINDS[bool(index % 3)]
+
+    def build(self) -> "ModernBertEncoder":
+        """The backbone, without weights of its own choosing."""
+        return ModernBertEncoder(self)
+
+    def hub_head(self, name: str) -> HubHead:
+        """How the head of this class name stands on the Hub."""
+        head = super().hub_head(name)
+        if name == "MaskedLM":
+            return replace(head, bias=self.decoder_bias)
+        return replace(head, pooling="mean") if self.classifier_pooling == "mean" else head
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that config.json's keys speak of; files before 2026 say otherwise how layers differ."""
+        values = super().of_config(config)
+        every = values.pop("global_attn_every_n_layers", None)
+        number = values.get("num_hidden_layers", cls.num_hidden_layers)
+        if every is not None and values.get("layer_types") is None:
+            values["layer_types"] = [KINDS[bool(index % every)] for index in range(number)]
+        names = ("global_rope_theta", "local_rope_theta")
+        bases = (values.pop(name, base) for name, base in zip(names, BASES, strict=True))
+        rope = RopeByLayerType.spelled(values.get("rope_parameters"), *bases)
+        return {**values, "rope_parameters": rope}
+
+    # Hub name on the left, ours on the right; read in both directions.
+    weights = {
+        "model.embeddings.tok_embeddings.{}": "embedding.{}",
+        "model.embeddings.norm.{}": "embedding_norm.{}",
+        "model.layers.{}.attn_norm.{}": "blocks.{}.attention_norm.{}",
+        "model.layers.{}.attn.Wqkv.{}": "blocks.{}.attention.query_key_value.{}",
+        "model.layers.{}.attn.Wo.{}": "blocks.{}.attention.output.{}",
+        "model.layers.{}.mlp_norm.{}": "blocks.{}.feedforward_norm.{}",
+        "model.layers.{}.mlp.Wi.{}": "blocks.{}.feedforward.up_gate.{}",
+        "model.layers.{}.mlp.Wo.{}": "blocks.{}.feedforward.down.{}",
+        "model.final_norm.{}": "norm.{}",
+    }
+    heads = {
+        "MaskedLM": HubHead(
+            "ModernBertForMaskedLM",
+            {
+                "head.dense.{}": "transform.dense.{}",
+                "head.norm.{}": "transform.norm.{}",
+                "decoder.{}": "projection.{}",
+            },
+            transform=transform,
+        ),
+        "SequenceClassification": HubHead(
+            "ModernBertForSequenceClassification",
+            {
+                "head.dense.{}": "transform.0.dense.{}",
+                "head.norm.{}": "transform.0.norm.{}",
+                "classifier.{}": "projection.{}",
+            },
+            bias=True,
+            transform=pooler,
+        ),
+    }
+    prefix = "model."
+    ignored = frozenset(
+        {
+            "deterministic_flash_attn", "initializer_cutoff_factor", "layer_norm_eps",
+            "position_embedding_type", "reference_compile", "repad_logits_with_grad",
+            "sparse_pred_ignore_index", "sparse_prediction",
+        }
+    )  # fmt: skip
+    tiny = {
+        "vocab_size": 96,
+        "hidden_size": 32,
+        "intermediate_size": 56,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "local_attention": 6,
+        "pad_token_id": 0,
+    }
+
+
+class ModernBertAttention(HeadAttention):
+    """Attention whose queries, keys and values come from one product."""
+
+    def __init__(self, spec: ModernBert) -> None:
+        width, bias = spec.hidden_size, spec.attention_bias
+        super().__init__(width // spec.num_attention_heads, dropout=spec.attention_dropout)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=bias)
+        self.output = nn.Linear(width, width, bias=bias)
+
+    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned."""
+        q_BHTK, k_BHTK, v_BHTK = map(self.heads, self.query_key_value(x_BTD).chunk(3, -1))
+        return q_BHTK, k_BHTK, v_BHTK
+
+
+class ModernBertFeedForward(nn.Module):
+    """Widen twice in one product, let one half gate the other, narrow."""
+
+    def __init__(self, spec: ModernBert) -> None:
+        super().__init__()
+        self.up_gate = nn.Linear(spec.hidden_size, 2 * spec.intermediate_size, bias=spec.mlp_bias)
+        self.down = nn.Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
+        self.activation = ACTIVATIONS[spec.hidden_activation]
+        self.dropout = nn.Dropout(spec.mlp_dropout)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Hidden states (batch, tokens, hidden_size) in and out."""
+        up_BTF, gate_BTF = self.up_gate(x_BTD).chunk(2, -1)
+        output_BTD: Tensor = self.down(self.dropout(self.activation(up_BTF) * gate_BTF))
+        return output_BTD
+
+
+class ModernBertBlock(nn.Module):
+    """Attention, then feed-forward, each normed before, the first attention excepted, and added after."""
+
+    def __init__(self, spec: ModernBert, index: int) -> None:
+        super().__init__()
+        self.attention_norm = norm(spec) if index else nn.Identity()
+        self.attention = ModernBertAttention(spec)
+        self.feedforward_norm = norm(spec)
+        self.feedforward = ModernBertFeedForward(spec)
+        self.dropout = nn.Dropout(spec.attention_dropout)
+
+    def forward(self, x_BTD: Tensor, mask: Mask, rope: Rope) -> Tensor:
+        """Hidden states (batch, tokens, hidden_size) in and out."""
+        x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), mask, rope))
+        output_BTD: Tensor = x_BTD + self.feedforward(self.feedforward_norm(x_BTD))
+        return output_BTD
+
+
+class ModernBertEncoder(nn.Module):
+    """Token ids to hidden states."""
+
+    def __init__(self, spec: ModernBert) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
+        self.embedding_norm = norm(spec)
+        self.dropout = nn.Dropout(spec.embedding_dropout)
+        head_dim = spec.hidden_size // spec.num_attention_heads
+        ropes = spec.rope_parameters
+        self.full_positions = RotaryPositions(head_dim, ropes.full_attention)
+        self.sliding_positions = RotaryPositions(head_dim, ropes.sliding_attention)
+        self.layer_types = [spec.layer_type(index) for index in range(spec.num_hidden_layers)]
+        self.blocks = nn.ModuleList(ModernBertBlock(spec, index) for index in range(spec.num_hidden_layers))
+        self.norm = norm(spec)
+        self.reach = spec.sliding_window
+
+    def forward(self, input_ids: Tensor, mask: Mask) -> Tensor:
+        """Hidden states (batch, tokens, hidden_size) of ids (batch, tokens), each seeing all of its row."""
+        positions_BT = mask.positions(input_ids)
+        views = {
+            "full_attention": (mask, self.full_positions(positions_BT)),
+            "sliding_attention": (mask.within(self.reach), self.sliding_positions(positions_BT)),
+        }
+        x_BTD = self.dropout(self.embedding_norm(self.embedding(input_ids)))
+        for block, layer_type in zip(self.blocks, self.layer_types, strict=True):
+            x_BTD = block(x_BTD, *views[layer_type])
+        output_BTD: Tensor = self.norm(x_BTD)
+        return output_BTD
