@@ -373,6 +373,17 @@ def require_known(spec: Spec, name: str, known: Iterable[str]) -> None:
         )
 
 
+def require_positive(spec: Spec, name: str) -> None:
+    """Refuses a spec whose field `name` is below one.
+
+    Raises:
+        SpecError: With the value.
+    """
+    value = getattr(spec, name)
+    if value < 1:
+        raise SpecError(f"`{name}` must be at least 1, got {value}", at=name)
+
+
 LAYER_TYPES = ("full_attention", "sliding_attention")
 """config.json's `layer_types`: a layer sees all, or what is within a window."""
 
@@ -388,8 +399,8 @@ def require_layer_types(spec: BackboneSpec) -> None:
         getattr(spec, name) for name in ("layer_types", "num_hidden_layers", "sliding_window")
     )
     path = registry.path_of(type(spec))
-    if window is not None and window < 1:
-        raise SpecError(f"`sliding_window` must be at least 1, got {window}", at="sliding_window")
+    if window is not None:
+        require_positive(spec, "sliding_window")
     if kinds is None:
         return
     if len(kinds) != number:

@@ -23,7 +23,14 @@ from zoo.layers import (
     RopeByLayerType,
     RotaryPositions,
 )
-from zoo.specs import DecoderSpec, HubHead, require_divides, require_known, require_layer_types
+from zoo.specs import (
+    DecoderSpec,
+    HubHead,
+    require_divides,
+    require_known,
+    require_layer_types,
+    require_positive,
+)
 
 KINDS = ("full_attention", "sliding_attention")
 BASES = (1_000_000.0, 10_000.0)
@@ -52,7 +59,9 @@ class Gemma3Text(DecoderSpec):
     sliding_window: int | None = 4096
     """How many tokens, itself included, a token of a layer that slides sees."""
     layer_types: list[str] | None = None
-    """Of each layer, `full_attention` or `sliding_attention`; None: every sixth sees all."""
+    """Of each layer, `full_attention` or `sliding_attention`; None: as the next field says."""
+    sliding_window_pattern: int = 6
+    """The last of so many layers sees all, where the one before says nothing."""
     attention_bias: bool = False
     attention_dropout: float = 0.0
     tie_word_embeddings: bool = True
@@ -65,12 +74,13 @@ class Gemma3Text(DecoderSpec):
         require_divides(self, "num_key_value_heads", "num_attention_heads")
         require_known(self, "hidden_activation", ACTIVATIONS)
         require_layer_types(self)
+        require_positive(self, "sliding_window_pattern")
 
     def layer_type(self, index: int) -> str:
         """How far a layer looks."""
         if self.layer_types is not None:
             return self.layer_types[index]
-        return KINDS[bool((index + 1) % 6)]
+        return KINDS[bool((index + 1) % self.sliding_window_pattern)]
 
     def build(self) -> "Gemma3TextDecoder":
         """The backbone, without weights of its own choosing."""
@@ -78,7 +88,7 @@ class Gemma3Text(DecoderSpec):
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that config.json's keys speak of; files before 2026 say otherwise how layers differ.
+        """The fields that config.json's keys speak of; files before 2026 have words of their own for rope.
 
         Raises:
             SpecError: Scores or logits are capped, or tokens see those after them, which the zoo does not do.
@@ -87,10 +97,6 @@ class Gemma3Text(DecoderSpec):
         for key in ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention"):
             if given := values.pop(key, None):
                 raise SpecError(f"`{key}` must be null for zoo.decoders.Gemma3Text, got {given}", at=key)
-        every = values.pop("sliding_window_pattern", values.pop("_sliding_window_pattern", 6))
-        number = values.get("num_hidden_layers", cls.num_hidden_layers)
-        if every != 6 and values.get("layer_types") is None:
-            values["layer_types"] = [KINDS[bool((index + 1) % every)] for index in range(number)]
         bases = BASES[0], values.pop("rope_local_base_freq", BASES[1])
         return {**values, "rope_parameters": RopeByLayerType.spelled(values.get("rope_parameters"), *bases)}
 
@@ -119,7 +125,7 @@ class Gemma3Text(DecoderSpec):
         ),
     }
     prefix = "model."
-    ignored = frozenset({"cache_implementation"})
+    ignored = frozenset({"_sliding_window_pattern", "cache_implementation"})  # layer_types say more
     tiny = {
         "vocab_size": 96,
         "hidden_size": 32,

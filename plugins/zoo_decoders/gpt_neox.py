@@ -61,11 +61,11 @@ class GPTNeoX(DecoderSpec):
     def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that config.json's keys speak of; files before 2026 have words of their own for rope."""
         values = super().of_config(config)
-        rope = dict(values.get("rope_parameters") or {})
         base, share = values.pop("rotary_emb_base", 10000.0), values.pop("rotary_pct", 0.25)
-        rope.setdefault("rope_theta", base)
-        rope.setdefault("partial_rotary_factor", share)
-        return {**values, "rope_parameters": rope}
+        rope = values.get("rope_parameters")
+        if rope is None or isinstance(rope, Mapping):
+            values["rope_parameters"] = {"rope_theta": base, "partial_rotary_factor": share, **(rope or {})}
+        return values
 
     # Hub name on the left, ours on the right; read in both directions.
     weights = {

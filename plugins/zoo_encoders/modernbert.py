@@ -10,7 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from zoo.layers import ACTIVATIONS, DenseNorm, HeadAttention, Mask, Rope, RopeByLayerType, RotaryPositions
-from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_layer_types
+from zoo.specs import (
+    EncoderSpec,
+    HubHead,
+    require_divides,
+    require_known,
+    require_layer_types,
+    require_positive,
+)
 
 POOLINGS = ("cls", "mean")
 KINDS = ("full_attention", "sliding_attention")
@@ -51,7 +58,9 @@ class ModernBert(EncoderSpec):
     local_attention: int = 128
     """A token of a layer that slides sees half as many tokens before it, and half as many after it."""
     layer_types: list[str] | None = None
-    """Of each layer, `full_attention` or `sliding_attention`; None: every third from the first sees all."""
+    """Of each layer, `full_attention` or `sliding_attention`; None: as the next field says."""
+    global_attn_every_n_layers: int = 3
+    """The first of so many layers sees all, where the one before says nothing."""
     attention_bias: bool = False
     mlp_bias: bool = False
     attention_dropout: float = 0.0
@@ -81,6 +90,7 @@ class ModernBert(EncoderSpec):
         require_known(self, "classifier_activation", ACTIVATIONS)
         require_known(self, "classifier_pooling", POOLINGS)
         require_layer_types(self)
+        require_positive(self, "global_attn_every_n_layers")
 
     @property
     def sliding_window(self) -> int:
@@ -91,7 +101,7 @@ class ModernBert(EncoderSpec):
         """How far a layer looks."""
         if self.layer_types is not None:
             return self.layer_types[index]
-        return KINDS[bool(index % 3)]
+        return KINDS[bool(index % self.global_attn_every_n_layers)]
 
     def build(self) -> "ModernBertEncoder":
         """The backbone, without weights of its own choosing."""
@@ -106,12 +116,8 @@ class ModernBert(EncoderSpec):
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that config.json's keys speak of; files before 2026 say otherwise how layers differ."""
+        """The fields that config.json's keys speak of; files before 2026 have words of their own for rope."""
         values = super().of_config(config)
-        every = values.pop("global_attn_every_n_layers", None)
-        number = values.get("num_hidden_layers", cls.num_hidden_layers)
-        if every is not None and values.get("layer_types") is None:
-            values["layer_types"] = [KINDS[bool(index % every)] for index in range(number)]
         names = ("global_rope_theta", "local_rope_theta")
         bases = (values.pop(name, base) for name, base in zip(names, BASES, strict=True))
         rope = RopeByLayerType.spelled(values.get("rope_parameters"), *bases)

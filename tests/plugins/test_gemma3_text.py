@@ -24,7 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a window shorter than the text": {},
     "a window longer than the text": {"sliding_window": 50},
     "odd heads": {"hidden_size": 27, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 10},
-    "five to one, other rotations": {"layer_types": None, "num_hidden_layers": 7, "rope_parameters": ROPES},
+    "other rotations": {"rope_parameters": ROPES},
     "untied, biases": {"tie_word_embeddings": False, "attention_bias": True, "num_key_value_heads": 4},
 }
 STD = 0.1
@@ -38,6 +38,11 @@ def test_parity_with_transformers_both_ways(
     prove_both_ways: Callable[..., None], head: str, variant: str
 ) -> None:
     prove_both_ways(HEADS[head], head, variant, {**TINY, **VARIANTS[variant]}, STD)
+
+
+def test_of_six_layers_the_last_sees_all_where_nothing_is_said(prove_both_ways: Callable[..., None]) -> None:
+    sizes = {**TINY, "layer_types": None, "num_hidden_layers": 6}
+    prove_both_ways(HEADS["CausalLM"], "CausalLM", "five to one", sizes, STD)
 
 
 @pytest.mark.parametrize("every", [2, 6])
@@ -83,6 +88,7 @@ def test_what_is_capped_is_refused(tmp_path: Path) -> None:
             {"num_hidden_layers": 3},
             "`layer_types` must name one for each of 3 layers in zoo.decoders.Gemma3Text, got 2",
         ),
+        ({"sliding_window_pattern": 0}, "`sliding_window_pattern` must be at least 1, got 0"),
         (
             {"sliding_window": None},
             "`sliding_window` must be given where a layer slides in zoo.decoders.Gemma3Text",

@@ -77,6 +77,7 @@ def test_old_spellings_of_windows_and_rope_are_read(tmp_path: Path) -> None:
             {"classifier_pooling": "max"},
             "unknown `classifier_pooling` for zoo.encoders.ModernBert, got 'max'",
         ),
+        ({"global_attn_every_n_layers": 0}, "`global_attn_every_n_layers` must be at least 1, got 0"),
         (
             {"layer_types": ["full_attention"]},
             "`layer_types` must name one for each of 3 layers in zoo.encoders.ModernBert, got 1",

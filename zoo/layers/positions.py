@@ -71,6 +71,11 @@ class RopeParameters:
         return kept * frequencies + (1 - kept) * frequencies / _given(self.factor)
 
 
+def with_base(given: Any, base: float) -> Any:
+    """What config.json says of rotations, with a base where it says none."""
+    return {"rope_theta": base, **(given or {})} if given is None or isinstance(given, Mapping) else given
+
+
 @dataclass(frozen=True, kw_only=True)
 class RopeByLayerType:
     """config.json's `rope_parameters` where layers that slide turn otherwise than those that see all."""
@@ -87,13 +92,15 @@ class RopeByLayerType:
         )
 
     @staticmethod
-    def spelled(given: Mapping[str, Any] | None, full: float, sliding: float) -> dict[str, dict[str, Any]]:
+    def spelled(given: Any, full: float, sliding: float) -> Any:
         """What config.json says, with the bases where it says none; flat, it speaks of those that see all."""
         bases = {"full_attention": full, "sliding_attention": sliding}
-        said = dict(given or {})
+        said = {} if given is None else given
+        if not isinstance(said, Mapping):
+            return given  # which is then refused
         if not said.keys() <= bases.keys():
             said = {"full_attention": said}
-        return {kind: {"rope_theta": base, **(said.get(kind) or {})} for kind, base in bases.items()}
+        return {kind: with_base(said.get(kind), base) for kind, base in bases.items()}
 
 
 def _given(value: float | None) -> float:
