@@ -114,8 +114,8 @@ class SequenceClassificationHead(Head):
         ids_BT = batch["input_ids"]
         worth_BT = batch.get("attention_mask", torch.ones_like(ids_BT)).long()
         if self.pooling == "mean":
-            hidden_BD = (hidden_BTD * worth_BT[..., None]).sum(1)
-            return hidden_BD / worth_BT.sum(1, keepdim=True)
+            hidden_BD: Tensor = (hidden_BTD * worth_BT[..., None]).sum(1)
+            return hidden_BD.div(worth_BT.sum(1, keepdim=True))
         if self.pooling == "eos":  # of a text that was cut before its end, the last token
             worth_BT = worth_BT + worth_BT * torch.isin(ids_BT, ids_BT.new_tensor(self.eos_token_ids))
         if self.pooling != "first":  # the last one among equals
