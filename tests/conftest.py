@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def seeded() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(cache: None) -> Iterator[None]:
+    """No test leaves anything to the next one's processes: Lightning keeps a seed there."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
