@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli import writing
@@ -119,7 +119,8 @@ def _messages() -> Iterator[str]:
     """Lines that say something; of a terminal with a prompt, its history and its editing."""
     is_terminal = sys.stdin.isatty()
     if is_terminal:
-        import readline  # noqa: F401 - makes `input` edit
+        with suppress(ImportError):  # not everywhere
+            import readline  # noqa: F401 - makes `input` edit
     while True:
         try:
             text = input("> " if is_terminal else "").strip()
