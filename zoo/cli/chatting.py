@@ -28,7 +28,8 @@ class Chat:
     """
 
     def __init__(self, model: "GeneratingModule", system: str | None, choices: dict[str, Any]) -> None:
-        self._model, self._choices = model, choices
+        self._model = model
+        self._choices = {**choices, "num_beams": 1, "num_return_sequences": 1}
         self._system = [{"role": "system", "content": system}] if system is not None else []
         self._said: list[dict[str, str]] = []
         saved = model.generation_config

@@ -3,10 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.cli import answering, writing
 from zoo.cli.options import Options
+
+if TYPE_CHECKING:
+    from zoo.modules.generating import GeneratingModule
 
 
 def run(verb: str, arguments: list[str]) -> None:
@@ -36,6 +39,15 @@ def run(verb: str, arguments: list[str]) -> None:
         answering.answer_all(file, out, as_chat, options)
 
 
+def _is_one(model: "GeneratingModule", options: dict[str, Any]) -> bool:
+    """Whether one text is written, token by token."""
+    from zoo.generation import Settings
+
+    given = {name: options[name] for name in ("temperature", "num_beams", "num_return_sequences")}
+    settings = Settings.of(model.generation_config, **given)
+    return settings.num_beams == 1 and settings.num_return_sequences == 1
+
+
 def _write(prompt: str, as_chat: bool, options: dict[str, Any]) -> None:
     model = writing.loaded(options, talks=as_chat)
     inputs = [{"role": "user", "content": prompt}] if as_chat else prompt
@@ -43,7 +55,7 @@ def _write(prompt: str, as_chat: bool, options: dict[str, Any]) -> None:
     if not sys.stdout.isatty():
         answer = answering.answer_of(model.generate(inputs, **options))
         print(json.dumps({"prompt": prompt, **answer}, ensure_ascii=False))
-    elif any((options[name] or 1) > 1 for name in ("num_beams", "num_return_sequences")):
+    elif not _is_one(model, options):
         found = model.generate(inputs, **options)
         print(*(before + text for text in ([found] if isinstance(found, str) else found)), sep="\n\n")
     else:

@@ -48,15 +48,16 @@ def read(path: Path) -> list[Prompt | Bad]:
         DataError: The file cannot be read, or is empty.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        text = path.read_text("utf-8")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read: it is not UTF-8") from error
-    if not lines:
+    if not text:
         raise DataError(f"{path} holds no prompt")
     kind = _object if path.suffix == ".jsonl" else _text
-    return [kind(number, line) for number, line in enumerate(lines, 1)]
+    # Not `splitlines`: JSON may hold line ends of other kinds.
+    return [kind(number, line) for number, line in enumerate(text.removesuffix("\n").split("\n"), 1)]
 
 
 def _text(number: int, line: str) -> Prompt | Bad:
@@ -106,7 +107,7 @@ class Answers:
                 left.seek(0)
                 whole = left.read()
                 end = whole.rfind(b"\n") + 1
-                answered = [_answered(line, records) for line in whole[:end].splitlines()]
+                answered = [_answered(line, records) for line in whole[:end].split(b"\n")[:-1]]
                 if not _may_begin(whole[end:]):
                     answered.append(None)
                 if None not in answered:

@@ -129,6 +129,11 @@ def test_a_message_longer_than_the_model_is_refused_and_the_chat_goes_on(talk: T
     assert outcome.err == f"zoo: {message}\n  shorten the prompt\n"
 
 
+def test_a_chat_draws_no_beams_whatever_the_models_file_says(talk: Talk, saved_model: SavedModel) -> None:
+    folder = saved_model(saved={"num_beams": 3}, chat_template="<a>")
+    assert talk(folder, typed=["a"]).out == answer(folder, "<a>", num_beams=1) + "\n"
+
+
 def test_an_answer_may_be_as_long_as_the_model_leaves(talk: Talk, saved_model: SavedModel) -> None:
     folder = saved_model(saved={"max_new_tokens": None, "eos_token_id": []}, chat_template="<a>")
     model = zoo.load(folder)

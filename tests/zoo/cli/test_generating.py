@@ -97,7 +97,27 @@ def test_several_texts_of_a_prompt(command: Command, saved_model: SavedModel, te
     assert shown == "\n\n".join(f"the cat{text}" for text in texts) + "\n"
 
 
+def test_a_model_whose_file_asks_for_beams_is_not_streamed(
+    command: Command, saved_model: SavedModel, terminal: None
+) -> None:
+    folder = saved_model(saved={"num_beams": 3})
+    found = zoo.load(folder).generate("the cat")
+    assert command("generate", folder, "the cat").out == f"the cat{found}\n"
+    greedy = zoo.load(folder).generate("the cat", num_beams=1)
+    assert command("generate", folder, "the cat", "--num-beams", "1").out == f"the cat{greedy}\n"
+
+
 # A file of prompts
+
+
+def test_a_prompt_may_hold_line_ends_of_other_kinds(command: Command, saved_model: SavedModel) -> None:
+    folder, prompt = saved_model(), "the cat\u2028sat\x0con\x85the mat"
+    Path("prompts.jsonl").write_bytes(json.dumps({"prompt": prompt}, ensure_ascii=False).encode() + b"\r\n")
+    for _ in "12":
+        outcome = command("generate", folder, "--file", "prompts.jsonl", "--out", "out.jsonl")
+        assert (outcome.code, outcome.out) == (0, "out.jsonl holds 1 of 1 answers\n")
+    line = json.loads(Path("out.jsonl").read_text("utf-8"))
+    assert line == {"line": 1, "prompt": prompt, "text": zoo.load(folder).generate(prompt)}
 
 
 def test_each_line_of_a_text_is_answered_in_order(command: Command, saved_model: SavedModel) -> None:
