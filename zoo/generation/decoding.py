@@ -70,6 +70,8 @@ class Decoding:
 
     def choose(self, rows: Sequence[Row], logits_BV: Tensor) -> list[int]:
         """The next token of each row."""
+        if self.processors:
+            logits_BV = logits_BV.float()  # in which penalties round nothing away
         for processor in self.processors:
             logits_BV = processor(rows, logits_BV)
         chosen: list[int] = self.sampler(logits_BV, rows).tolist()

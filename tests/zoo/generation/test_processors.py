@@ -1,5 +1,6 @@
 """What changes logits, beside transformers' processors on random rows."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Row, processors
+from zoo.generation import Decoding, Row, Sampler, processors
 from zoo.generation.choices import Choices
 
 VOCAB = 12
@@ -88,6 +89,19 @@ def test_tokens_are_suppressed_and_forced_as_in_transformers(
     assert torch.equal(ours(processors.ForcedStart(5), row), theirs(start, row))
     end = transformers.ForcedEOSTokenLogitsProcessor(len(given_ids) + 3, [5, 6])
     assert torch.equal(ours(processors.ForcedEnd([5, 6], 3), row), theirs(end, row))
+
+
+def test_penalties_are_computed_in_float32_as_in_transformers() -> None:
+    row, scores = row_of([1, 2]), torch.tensor([[0.0, 2.0, 1.9921875, 1.5703125]]).bfloat16()
+    decoding = Decoding(
+        max_new_tokens=1, sampler=Sampler(), processors=[processors.RepetitionPenalty(1.2707)]
+    )
+    # In bfloat16, 2 / 1.2707 is 1.5703125, too, and the first of equals is taken.
+    assert decoding.choose([row], scores.clone()) == [1]
+    assert 2 / 1.2707 > 1.5703125
+    decoding = replace(decoding, processors=[processors.RepetitionPenalty(1.2754)])
+    assert decoding.choose([row], scores.clone()) == [3]
+    assert 2 / 1.2754 < 1.5703125
 
 
 EVERY = (
