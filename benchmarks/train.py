@@ -181,7 +181,7 @@ TASKS = {
         functools.partial(masked, SMALL, 16), "BertForMaskedLM", *MLM, "bf16-mixed", 2.0, {}
     ),
     "masked LM, BERT-base": Task(
-        functools.partial(masked, BASE, 4), "BertForMaskedLM", *MLM, "bf16-mixed", 1.15, {}
+        functools.partial(masked, BASE, 8), "BertForMaskedLM", *MLM, "bf16-mixed", 1.15, {}
     ),
     "causal LM, documents": Task(
         functools.partial(causal, True), "LlamaForCausalLM", continuations, "real tokens", real_tokens,
