@@ -8,6 +8,7 @@ from zoo.generation.decoding import Decoding, Processor, Steps, decode, write
 from zoo.generation.rows import Row, rows_of
 from zoo.generation.samplers import Sampler
 from zoo.generation.settings import Settings
+from zoo.generation.speculation import Draft, PromptLookup, Speculation, speculate
 from zoo.generation.stopping import RowText, Stopping
 
 __all__ = [
@@ -16,19 +17,23 @@ __all__ = [
     "Cache",
     "Choices",
     "Decoding",
+    "Draft",
     "Hypothesis",
     "LayerCache",
     "Model",
     "Processor",
+    "PromptLookup",
     "Row",
     "RowText",
     "Sampler",
     "Settings",
     "Source",
+    "Speculation",
     "Steps",
     "Stopping",
     "decode",
     "rows_of",
     "search",
+    "speculate",
     "write",
 ]

@@ -12,6 +12,7 @@ from zoo.generation.batches import Batch, Model
 from zoo.generation.beams import Beams, search
 from zoo.generation.rows import Row
 from zoo.generation.samplers import Sampler
+from zoo.generation.speculation import Speculation, speculate
 
 Processor = Callable[[Sequence[Row], Tensor], Tensor]
 """The rows of a batch and their next tokens' logits (batch, vocab_size) to the logits that are sampled.
@@ -56,12 +57,18 @@ class Decoding:
     """Rows that are written at once; as some end, those that wait take their places."""
     beams: Beams | None = None
     """How to search for the likeliest text; None: each token is chosen at once."""
+    speculation: Speculation | None = None
+    """How tokens are guessed; None: not at all. It changes how fast a text is written, not the text."""
 
     def __post_init__(self) -> None:
         if self.num_rows < 1:
             raise GenerationError(f"`num_rows` must be at least 1, got {self.num_rows}")
         if self.max_new_tokens < 1:
             raise GenerationError(f"`max_new_tokens` must be at least 1, got {self.max_new_tokens}")
+        if self.beams is not None and self.speculation is not None:
+            raise GenerationError(
+                "beams guess no tokens", hint="set num_beams to 1, or leave speculation out"
+            )
         if self.beams is not None and self.sampler.temperature > 0:
             raise GenerationError(
                 f"beams draw no tokens, and `temperature` is {self.sampler.temperature}",
@@ -102,6 +109,9 @@ def write(model: Model, rows: Sequence[Row], decoding: Decoding) -> Steps:
         The new tokens of each row that goes on, step by step. Of a search by beams, a row's whole texts when
         they are found, the best first: they count as rows, several for each prompt where several are wanted.
     """
+    if decoding.speculation is not None:
+        yield from speculate(model, rows, decoding, decoding.speculation)
+        return
     if decoding.beams is None:
         yield from decode(model, rows, decoding)
         return

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 def lay_out_for_reading(module: nn.Module) -> None:
     """Lays the weights of products such that few tokens are multiplied fastest, once; others are left alone.
 
-    With inputs in rows, a processor reads a weight once from front to back; with outputs in rows, torch's
-    product of one token reads it half as fast (docs/performance.md). Values, shapes, gradients and optimizers
-    are as before.
+    With a row of outputs for each input, the product of one token reads a weight up to twice as fast as the
+    other way round, where it has as many outputs as inputs or more (docs/performance.md). Values, shapes,
+    gradients and optimizers are as before.
 
     Args:
         module: Its `nn.Linear` are laid out, where they are plain float32 weights in a processor's memory.
@@ -27,5 +27,5 @@ def _can_be_laid_out(weight: Tensor) -> bool:
         and weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and weight.is_contiguous()
-        and min(weight.shape) > 1
+        and weight.shape[0] >= weight.shape[1] > 1
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Choices, Decoding, Processor, RowText, Settings, Steps, Stopping
+from zoo.generation import Choices, Decoding, Processor, RowText, Settings, Speculation, Steps, Stopping
 from zoo.heads.base import Head
-from zoo.modules.base import evaluating
+from zoo.modules.base import ZooModule, evaluating
 from zoo.modules.prompts import Inputs, prompts_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Call:
         max_new_tokens: int | None = None,
         choices: Sequence[str] | None = None,
         processors: Sequence[Processor] = (),
+        speculation: "Speculation | GeneratingModule | None" = None,
         seed: int | None = None,
         batch_size: int | None = None,
         head: str | None = None,
@@ -77,6 +78,9 @@ class Call:
             else None,
             beams=chosen.beams,
             num_rows=ROWS_AT_ONCE if batch_size is None else batch_size,
+            speculation=speculation.as_draft(module.spec.vocab_size)
+            if isinstance(speculation, ZooModule)
+            else speculation,
         )
         return cls(module, prompts, decoding, module.writer(head), chosen)
 

@@ -8,7 +8,18 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from zoo.errors import GenerationError
-from zoo.generation import Decoding, Model, Processor, RowText, Settings, Steps, rows_of, write
+from zoo.generation import (
+    Decoding,
+    Draft,
+    Model,
+    Processor,
+    RowText,
+    Settings,
+    Speculation,
+    Steps,
+    rows_of,
+    write,
+)
 from zoo.heads.base import Batch, Head
 from zoo.layers import lay_out_for_reading
 from zoo.modules.base import ZooModule, evaluating
@@ -78,6 +89,7 @@ class GeneratingModule(ZooModule):
         stop: str | Sequence[str] | None = None,
         choices: Sequence[str] | None = None,
         processors: Sequence[Processor] = (),
+        speculation: "Speculation | GeneratingModule | None" = None,
         seed: int | None = None,
         batch_size: int | None = None,
         head: str | None = None,
@@ -103,6 +115,8 @@ class GeneratingModule(ZooModule):
             stop: Texts that end a row; they are left out.
             choices: Texts of which a row writes one, and nothing else.
             processors: What changes logits before a token is chosen, in turn: `zoo.generation.Processor`.
+            speculation: How tokens are guessed, which makes a text sooner and no other: a smaller model of
+                the same vocabulary, or `zoo.generation.PromptLookup()`. Prompts are then taken one by one.
             seed: Makes the draws of a prompt repeatable, whatever others are there.
             batch_size: Texts that are written together, by default 32; as some end, others take their places.
             head: Which one writes, where several do; by default the first.
@@ -133,6 +147,7 @@ class GeneratingModule(ZooModule):
             stop=stop,
             choices=choices,
             processors=processors,
+            speculation=speculation,
             seed=seed,
             batch_size=batch_size,
             head=head,
@@ -193,6 +208,19 @@ class GeneratingModule(ZooModule):
         ids, real = batch["input_ids"], batch["attention_mask"]
         call = Call.of(self, ids, attention_mask=real, num_return_sequences=1, head=name)
         return [text for _, text in sorted(call.finished(as_text=True))]
+
+    def as_draft(self, vocab_size: int) -> Draft:
+        """What guesses for a larger model, as this one would write.
+
+        Raises:
+            GenerationError: Its vocabulary is another one.
+        """
+        if self.spec.vocab_size != vocab_size:
+            raise GenerationError(
+                f"a model of {self.spec.vocab_size} words cannot guess for one of {vocab_size}",
+                hint="take a smaller model of the same family, or zoo.generation.PromptLookup()",
+            )
+        return Draft(self.eval().model_under(self.writer()))
 
     def writer(self, name: str | None = None) -> Head:
         """The head of this name, or the first that writes.

@@ -36,6 +36,6 @@ def test_a_weight_that_two_parts_share_stays_one() -> None:
 
 
 def test_other_weights_are_left_alone() -> None:
-    parts = nn.ModuleList([nn.Linear(3, 4).bfloat16(), nn.Linear(3, 4, device="meta"), nn.Linear(1, 4)])
+    parts = nn.ModuleList([nn.Linear(3, 4).bfloat16(), nn.Linear(3, 4, device="meta"), nn.Linear(4, 3)])
     lay_out_for_reading(parts)
     assert all(part.weight.is_contiguous() for part in parts)

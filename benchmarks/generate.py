@@ -1,0 +1,218 @@
+"""Writing with a Llama of 25 million parameters, GPT-2 of 124 and T5-small, beside transformers' `generate`.
+
+Both sides load one folder of random weights that transformers saved, and take turns; figures are medians over
+the turns, of time on the wall and of processors' time, which hardly heeds what else runs when one thread is
+used (OMP_NUM_THREADS=1). Both must write the same ids. Beside transformers' default stands its static cache,
+uncompiled. `data` are 256 prompts of 4 to 64 tokens with answers of 1 to 128: transformers takes 32 at once,
+in order; the zoo replaces those that have ended. The last line is JSON; a ratio above 1 says that the zoo is
+faster.
+
+    python benchmarks/generate.py [--turns 5] [--steps 64] [--cases llama gpt2 t5 data]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+import zoo
+from zoo.generation import Decoding, Sampler
+from zoo.modules.generating import GeneratingModule
+
+PROMPT = 32
+LLAMA = {
+    "vocab_size": 8192,
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+}
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA)),
+    "gpt2": lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config()),
+    "t5": lambda: transformers.T5ForConditionalGeneration(
+        transformers.T5Config(num_layers=6, decoder_start_token_id=0)
+    ),
+}
+WAYS: dict[str, list[tuple[int, int]]] = {"llama": [(1, 1), (8, 1)], "gpt2": [(1, 1)], "t5": [(1, 1), (1, 4)]}
+"""Rows and beams."""
+STATIC = {"cache_implementation": "static", "disable_compile": True}
+Side = Callable[[], Any]
+
+
+class Pair:
+    """One model on both sides."""
+
+    def __init__(self, name: str) -> None:
+        torch.manual_seed(0)
+        self.folder = tempfile.TemporaryDirectory()
+        MODELS[name]().eval().save_pretrained(self.folder.name)
+        self.zoo, load_zoo = timed(lambda: zoo.load(self.folder.name))
+        kind = type(MODELS[name]())
+        self.peer, load_peer = timed(lambda: kind.from_pretrained(self.folder.name).eval())
+        self.load_seconds = {"zoo": round(load_zoo["wall"], 2), "transformers": round(load_peer["wall"], 2)}
+        self.zoo.generation_config = {"eos_token_id": []}
+        self.num_bytes = sum(weight.numel() * weight.element_size() for weight in self.zoo.parameters())
+        self.is_read = bool(self.peer.config.is_encoder_decoder)
+
+    def peer_writes(self, ids: Tensor, **choices: Any) -> list[list[int]]:
+        """Transformers' new ids."""
+        choices = {"attention_mask": torch.ones_like(ids), "do_sample": False, **choices}
+        found = self.peer.generate(ids, eos_token_id=None, pad_token_id=0, **choices)
+        new: list[list[int]] = found[:, 1 if self.is_read else ids.shape[1] :].tolist()
+        return new
+
+
+def timed(call: Side) -> tuple[Any, dict[str, float]]:
+    """What a call gives, and its seconds: on the wall, and of processors."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = call()
+    return found, {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def by_turns(sides: dict[str, Side], num_turns: int) -> dict[str, dict[str, float]]:
+    """Median seconds of each side, after one call that is not counted."""
+    written = {name: side() for name, side in sides.items()}
+    assert len(set(map(str, written.values()))) == 1, f"they write otherwise: {written}"
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    for _ in range(num_turns):
+        for name, side in sides.items():
+            taken[name].append(timed(side)[1])
+    return {
+        name: {clock: statistics.median(turn[clock] for turn in turns) for clock in ("wall", "cpu")}
+        for name, turns in taken.items()
+    }
+
+
+def ratios(seconds: dict[str, dict[str, float]], peer: str) -> dict[str, float]:
+    """How much faster the zoo is, by each clock."""
+    return {
+        f"{peer} {clock}": round(seconds[peer][clock] / seconds["zoo"][clock], 2) for clock in ("wall", "cpu")
+    }
+
+
+def tokens(pair: Pair, rows: int, beams: int, num_turns: int, num_tokens: int, read: float) -> dict[str, Any]:
+    """Tokens a second of one way to write, and the first token's seconds."""
+    ids = torch.randint(3, 500, (rows, PROMPT), generator=torch.Generator().manual_seed(0))
+
+    def sides(number: int) -> dict[str, Side]:
+        choices: dict[str, Any] = {"max_new_tokens": number, "num_beams": beams}
+        found: dict[str, Side] = {
+            "zoo": lambda: pair.zoo.generate(ids, **choices),
+            "transformers": lambda: pair.peer_writes(ids, **choices),
+        }
+        if beams == 1 and number > 1:
+            found["static"] = lambda: pair.peer_writes(ids, **choices, **STATIC)
+        return found
+
+    first, whole = by_turns(sides(1), num_turns), by_turns(sides(num_tokens), num_turns)
+    per_second = {name: rows * num_tokens / each["wall"] for name, each in whole.items()}
+    return {
+        "tokens_per_second": {name: round(value, 1) for name, value in per_second.items()},
+        "ratio": {
+            key: value for peer in whole if peer != "zoo" for key, value in ratios(whole, peer).items()
+        },
+        "first_token_ms": {name: round(1e3 * each["wall"], 1) for name, each in first.items()},
+        "share_of_read_bandwidth": round(pair.num_bytes * per_second["zoo"] / rows / read, 2),
+    }
+
+
+def data(pair: Pair, num_turns: int, num_prompts: int = 256, at_once: int = 32) -> dict[str, Any]:
+    """Examples a second of prompts whose lengths, and whose answers' lengths, vary."""
+    generator = torch.Generator().manual_seed(0)
+    prompts = [
+        torch.randint(3, 500, (int(length),), generator=generator).tolist()
+        for length in torch.randint(4, 65, (num_prompts,), generator=generator)
+    ]
+    waits = torch.empty(num_prompts).exponential_(1 / 32, generator=generator)
+    limits = [int(value) for value in waits.clamp(1, 128)]
+
+    def ours() -> list[list[int]]:
+        module: GeneratingModule = pair.zoo
+        decoding = Decoding(
+            max_new_tokens=128,
+            sampler=Sampler(),
+            num_rows=at_once,
+            should_stop=lambda row, new: len(new) >= limits[row],
+        )
+        return module.new_ids(prompts, decoding, module.writer())
+
+    def theirs() -> list[list[int]]:
+        written: list[list[int]] = []
+        for start in range(0, num_prompts, at_once):
+            piece, ends = prompts[start : start + at_once], torch.tensor(limits[start : start + at_once])
+            longest = max(map(len, piece))
+            ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in piece])
+            real = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in piece])
+
+            class Ends(transformers.StoppingCriteria):
+                def __call__(self, ids: Tensor, scores: Any, ends: Tensor = ends, past: int = longest) -> Any:
+                    return ids.shape[1] - past >= ends
+
+            criteria = transformers.StoppingCriteriaList([Ends()])
+            new = pair.peer_writes(ids, attention_mask=real, max_new_tokens=128, stopping_criteria=criteria)
+            written += [row[:end] for row, end in zip(new, ends.tolist(), strict=True)]
+        return written
+
+    seconds = by_turns({"zoo": ours, "transformers": theirs}, num_turns)
+    return {
+        "examples_per_second": {name: round(num_prompts / each["wall"], 2) for name, each in seconds.items()},
+        "ratio": ratios(seconds, "transformers"),
+    }
+
+
+def read_bandwidth() -> float:
+    """Bytes a second that all threads read at best."""
+    numbers = torch.ones(2**26)
+    return numbers.numel() * 4 / min(timed(numbers.sum)[1]["wall"] for _ in range(8))
+
+
+def main() -> None:
+    """Runs every case, and prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=64, help="new tokens of a row")
+    parser.add_argument("--cases", nargs="+", choices=[*MODELS, "data"], default=[*MODELS, "data"])
+    choices = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    read, figures = read_bandwidth(), {}
+    for case in choices.cases:
+        pair = Pair("llama" if case == "data" else case)
+        for rows, beams in WAYS.get(case, [(0, 0)]):
+            name = f"{case} rows {rows} beams {beams}" if rows else case
+            if rows:
+                figures[name] = tokens(pair, rows, beams, choices.turns, choices.steps, read)
+            else:
+                figures[name] = data(pair, choices.turns, 256 if choices.steps > 1 else 8)
+            figures[name]["load_seconds"] = pair.load_seconds
+            print(f"{name}: {figures[name]}", flush=True)
+    summary = {
+        "benchmark": Path(__file__).stem,
+        "cases": figures,
+        "ratio": min(each["ratio"]["transformers wall"] for each in figures.values()),
+        "read_gb_per_second": round(read / 1e9, 1),
+        "turns": choices.turns,
+        "steps": choices.steps,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
