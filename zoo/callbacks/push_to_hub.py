@@ -28,7 +28,7 @@ class PushToHub(Callback):
         pull_request: Opens one in place of a commit to the branch, at the end.
         every_n_checkpoints: Pushes besides after so many checkpoints, in the background; None: not.
         best: A measure such as `val/loss` or `val/accuracy`: the model is pushed as it was when that was
-            best. None: as it is at the end.
+            best, at the end alone. None: as it is then.
         mode: Whether a smaller or a larger value is better.
         head: The name of the one that is published, where there are several.
         license: For the card: `apache-2.0`, `mit` …

@@ -1,6 +1,7 @@
 """A model from the Hub: one commit, the files that are needed, checked when they arrive."""
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Collection, Iterable
@@ -179,16 +180,17 @@ def _require_room(model: HubModel, folder: Path, sizes: dict[str, int]) -> None:
 
 def _verify(model: HubModel, path: Path) -> None:
     """Compares a file that has just arrived with its checksum, by which the cache names it."""
-    whole = path.resolve()
-    named = whole.name
+    # Not to the end: what Xet fetched lies in a store of its own, under another name.
+    blob = path.parent / os.readlink(path) if path.is_symlink() else path
+    named, whole = blob.name, path.resolve()
     if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", named):
         return
     mark = f"verified-{named}-{whole.stat().st_mtime_ns}"
 
     def compare(place: Path) -> None:
         if _checksum(whole, named) != named:
-            path.unlink()
-            whole.unlink()
+            for wrong in {path, Path(os.path.normpath(blob)), whole}:
+                wrong.unlink(missing_ok=True)
             raise CheckpointError(
                 f"{path.name} of `{model.repo_id}` is not what the Hub says it is: its checksum differs",
                 hint="it was deleted; fetch it again",

@@ -17,7 +17,7 @@ from huggingface_hub.hf_api import RepoSibling
 from zoo.errors import CheckpointError
 from zoo.hub import cards, remote
 from zoo.hub.cards import Run
-from zoo.hub.config import read_config
+from zoo.hub.config import read_config, spec_of
 from zoo.hub.loading import load
 from zoo.hub.saving import save
 from zoo.specs import HubModel
@@ -84,7 +84,8 @@ def push(
     """Publishes a model so that the zoo and transformers load it by name.
 
     Args:
-        model: A model, a folder in the Hub's format, or a run's `.ckpt`.
+        model: A model, a folder in the Hub's format, or a run's `.ckpt`. A folder with a README.md goes up
+            as it lies.
         repo_id: `owner/name`.
         private: Whether others may not see it. By default a new repository is private; True refuses one that
             is public.
@@ -102,12 +103,13 @@ def push(
     """
     place = Place(repo_id, private, branch, pull_request)
     place.require_access()
-    if isinstance(model, (str, Path)) and Path(model).is_dir() and (Path(model) / "config.json").is_file():
-        read_config(Path(model))
-        return publish(Path(model), place)
     run = Run(license=license, language=language)
     if isinstance(model, (str, Path)):
-        run, model = Run.of_checkpoint(Path(model), run), load(model)
+        path = Path(model)
+        if (path / cards.FILE).is_file():  # a folder whose owner has described it
+            spec_of(read_config(path), str(path))
+            return publish(path, place)
+        run, model = Run.of_checkpoint(path, run), load(path)
     with tempfile.TemporaryDirectory(prefix="zoo-push-") as aside:
         folder = save(model, Path(aside, "model"), head=head)
         cards.write(folder, model, repo_id, run, head=head)

@@ -182,9 +182,7 @@ def stream(
                     f"config.json asks for {tuple(target.shape)}"
                 )
             if tensor.is_floating_point() != target.is_floating_point():
-                raise CheckpointError(
-                    f"tensor `{name}` of {path} is {tensor.dtype}, the model's {target.dtype}"
-                )
+                raise CheckpointError(f"tensor `{name}` of {path} holds no plain floating-point numbers")
             if not dry:
                 target.copy_(part_of(tensor, target))
             filled.add(place)

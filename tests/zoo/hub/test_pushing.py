@@ -351,6 +351,52 @@ def kill_amid(hub: Loopback, folder: Path, tmp_path: Path, seconds: float) -> bo
     return is_running
 
 
+# In processes of their own
+
+
+PROCESS = """
+import sys, torch, zoo
+verb, model, name = sys.argv[1:]
+if verb == "push":
+    print(zoo.push(model, name))
+else:
+    ids = torch.arange(3, 12)[None]
+    print(torch.equal(zoo.load(name)(ids).logits, zoo.load(model)(ids).logits))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_xet", [False, True])
+def test_processes_that_know_nothing_of_each_other_push_and_pull(
+    hub: Loopback, logged_in: str, model: DecoderModule, tmp_path: Path, has_xet: bool
+) -> None:
+    """Without Xet the client is told so; with it, it does as it does by default."""
+    hub.xet_folder = tmp_path / "xet" if has_xet else None
+    environment = {
+        **os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home"),
+        "HF_TOKEN": TOKEN, **({} if has_xet else {"HF_HUB_DISABLE_XET": "1"}),
+    }  # fmt: skip
+
+    def run(verb: str, folder: Path) -> str:
+        words = (sys.executable, "-c", PROCESS, verb, str(folder), NAME)
+        done = subprocess.run(
+            words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert TOKEN not in done.stdout + done.stderr
+        return done.stdout.strip()
+
+    folders = [zoo.save(model, tmp_path / "one")]
+    change(model)
+    folders.append(zoo.save(model, tmp_path / "two"))
+    for folder in folders:
+        assert run("push", folder) == f"{hub.url}/{NAME}/commit/{hub.repositories[NAME].head}"
+        assert run("load", folder) == "True"
+    assert len(hub.repositories[NAME].commits) == 3
+    assert bool(hub.lines("xet-write-token")) is bool(hub.lines("xet-read-token")) is has_xet
+    assert bool(hub.large) is not has_xet
+
+
 # The card
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from . import xet
 from .faults import Fault
 from .state import LARGE, Commit, File, RefusalError, Repository
 
@@ -54,7 +55,7 @@ class Loopback:
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     xet_folder: Path | None = None
-    """Where hf_xet stores what is uploaded; None: there is no Xet."""
+    """Where hf_xet stores what is uploaded, one process at a time; None: there is no Xet."""
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
@@ -191,9 +192,11 @@ class Loopback:
         if file.sha256 is None:
             return Answer(file.content, 200, {**headers, "ETag": f'"{file.oid}"'})
         headers |= {"X-Linked-ETag": f'"{file.sha256}"', "X-Linked-Size": str(file.size)}
-        return Answer(
-            b"", 302, {**headers, "Location": f"{self.store_url}/large/{file.sha256}?signature=s3cret"}
-        )
+        if self.xet_folder is not None and (name := xet.find(self.xet_folder, file.sha256)):
+            route = f"{self.url}/api/models/{repo_id}/xet-read-token"
+            headers |= {"X-Xet-Hash": name, "X-Xet-Refresh-Route": route}
+        place = f"{self.store_url}/large/{file.sha256}?signature=s3cret"
+        return Answer(b"", 302, {**headers, "Location": place})
 
     def preupload(self, call: "_Call", repo_id: str, revision: str) -> Answer:
         files = self.repository(call, repo_id, writes=True).at(revision).files
@@ -266,10 +269,13 @@ class Loopback:
         self.repository(call, repo_id, writes=True)
         if self.xet_folder is None:
             raise RefusalError(404, None, "no Xet here")
-        # A folder is locked by its process: each gets its own.
-        folder = self.xet_folder / str(len(self.requests))
-        folder.mkdir(parents=True)
-        return _json({"casUrl": f"local://{folder}", "accessToken": "xet", "exp": int(time.time()) + 3600})
+        self.xet_folder.mkdir(parents=True, exist_ok=True)
+        return _xet_access(self.xet_folder)
+
+    def xet_read_token(self, call: "_Call", repo_id: str) -> Answer:
+        self.repository(call, repo_id)
+        assert self.xet_folder is not None
+        return _xet_access(self.xet_folder)
 
     def send_large(self, call: "_Call", sha256: str) -> Answer:
         if sha256 not in self.large:
@@ -304,11 +310,21 @@ _ROUTES: list[Route] = [
     (rf"POST /api/models/{_ID}/branch/([^/]+)", Loopback.branch),
     (rf"POST /api/models/{_ID}/tag/([^/]+)", Loopback.tag),
     (rf"GET /api/models/{_ID}/xet-write-token/([^/]+)", Loopback.xet_token),
+    (rf"GET /api/models/{_ID}/xet-read-token", Loopback.xet_read_token),
 ]
 _STORE_ROUTES: list[Route] = [
     (r"(?:GET|HEAD) /large/(\w+)", Loopback.send_large),
     (r"PUT /large/(\w+)", Loopback.take_large),
 ]
+
+
+def _xet_access(folder: Path) -> Answer:
+    place, end = f"local://{folder}", int(time.time()) + 3600
+    answer = _json({"casUrl": place, "accessToken": "xet", "exp": end})
+    answer.headers |= {
+        "X-Xet-Cas-Url": place, "X-Xet-Access-Token": "xet", "X-Xet-Token-Expiration": str(end),
+    }  # fmt: skip
+    return answer
 
 
 def _json(value: Any, status: int = 200) -> Answer:
