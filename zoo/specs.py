@@ -117,6 +117,8 @@ class HubHead:
     """Hub name to name in the head, with `{}` for what both share; read in both directions."""
     bias: bool = False
     """Whether the head's projection has a bias."""
+    shifts: bool = False
+    """Whether logits of the vocabulary are shifted by numbers that are not trained."""
     transform: "Callable[[Any], nn.Module] | None" = None
     """Makes, from the backbone's spec, what stands between the hidden states and the projection."""
     pooling: Pooling | None = None

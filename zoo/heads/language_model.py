@@ -12,6 +12,20 @@ from zoo.layers import IGNORED, linear_cross_entropy
 from zoo.specs import BackboneSpec
 
 
+class Shift(nn.Module):
+    """Numbers that are added to logits, (1, vocab_size); they are saved and not trained."""
+
+    value: Tensor
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.empty(1, vocab_size))
+
+    def reset_parameters(self) -> None:
+        """Starts at zero."""
+        nn.init.zeros_(self.value)
+
+
 class LanguageModelHead(Head):
     """A projection onto the vocabulary, whose weight may be the embedding's.
 
@@ -25,6 +39,7 @@ class LanguageModelHead(Head):
         hub_head = spec.hub_head(name)
         self.transform = hub_head.transform(spec) if hub_head.transform else nn.Identity()
         self.projection = nn.Linear(spec.hidden_size, spec.vocab_size, bias=hub_head.bias)
+        self.shift = Shift(spec.vocab_size) if hub_head.shifts else None
         self.tie_word_embeddings = spec.tie_word_embeddings
 
     @property
@@ -35,7 +50,7 @@ class LanguageModelHead(Head):
     def forward(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
         """Logits (…, vocab_size) of hidden states (…, hidden_size)."""
         logits: Tensor = self.projection(self.transform(hidden_BTD))
-        return logits
+        return logits if self.shift is None else logits + self.shift.value
 
     def loss(self, hidden_BTD: Tensor, batch: Batch) -> Loss:
         """Cross entropy of each label at its own token.
@@ -45,9 +60,10 @@ class LanguageModelHead(Head):
             batch: `labels` (batch, tokens); -100 is none.
         """
         hidden_ND, labels_N = labelled(hidden_BTD, batch["labels"])
-        total = linear_cross_entropy(
-            self.transform(hidden_ND), self.projection.weight, labels_N, self.projection.bias
-        )
+        bias_V = self.projection.bias
+        if self.shift is not None:
+            bias_V = self.shift.value[0] if bias_V is None else bias_V + self.shift.value[0]
+        total = linear_cross_entropy(self.transform(hidden_ND), self.projection.weight, labels_N, bias_V)
         return Loss(total, labels_N.numel())
 
     def metrics(self) -> "LanguageModelMetrics":
