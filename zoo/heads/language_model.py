@@ -60,7 +60,7 @@ class LanguageModelHead(Head):
             batch: `labels` (batch, tokens); -100 is none.
         """
         hidden_ND, labels_N = labelled(hidden_BTD, batch["labels"])
-        bias_V = self.projection.bias
+        bias_V: Tensor | None = self.projection.bias
         if self.shift is not None:
             bias_V = self.shift.value[0] if bias_V is None else bias_V + self.shift.value[0]
         total = linear_cross_entropy(self.transform(hidden_ND), self.projection.weight, labels_N, bias_V)

@@ -138,11 +138,13 @@ def _frequencies(parameters: RopeParameters, head_dim: int, device: torch.device
 
 
 @functools.cache
-def _sinusoids(length: int, width: int, device: torch.device) -> Tensor:
+def _sinusoids(length: int, width: int, in_halves: bool, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         positions = torch.arange(length, device=device, dtype=torch.float32)[:, None]
         frequencies = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
         angles = positions * frequencies
+        if in_halves:
+            return torch.cat((angles.sin(), angles.cos()), -1)
         return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
 
 
@@ -183,15 +185,20 @@ class SinusoidalPositions(nn.Module):
     """Sines and cosines of geometrically spaced frequencies, taking turns over the channels.
 
     Vaswani et al., 2017, section 3.5: https://arxiv.org/abs/1706.03762
+
+    Args:
+        max_position_embeddings: Rows of the table.
+        hidden_size: Width of the hidden states.
+        in_halves: Whether all sines stand before all cosines, as in the authors' code.
     """
 
-    def __init__(self, max_position_embeddings: int, hidden_size: int) -> None:
+    def __init__(self, max_position_embeddings: int, hidden_size: int, *, in_halves: bool = False) -> None:
         super().__init__()
-        self.shape = (max_position_embeddings, hidden_size)
+        self.table = (max_position_embeddings, hidden_size, in_halves)
 
     def forward(self, positions_BT: Tensor) -> Tensor:
         """The table's rows at these positions, float32 (batch, tokens, hidden_size)."""
-        return _sinusoids(*self.shape, positions_BT.device)[positions_BT]
+        return _sinusoids(*self.table, positions_BT.device)[positions_BT]
 
 
 class RelativePositions(nn.Module):

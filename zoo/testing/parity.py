@@ -1,17 +1,19 @@
 """Numerical equality with a reference: logits, loss and every gradient."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from zoo.heads.base import Batch
 from zoo.hub.config import read_config
+from zoo.hub.weights import files_of
 from zoo.layers import IGNORED
 from zoo.modules.base import ZooModule
 
@@ -89,9 +91,10 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
 
 @torch.no_grad()
 def scramble(model: nn.Module, *, std: float = 0.3, seed: int = 0) -> None:
-    """Random values for every parameter, those that start at one or zero included: these hide mistakes."""
+    """Random values for all that is trained, what starts at one or zero included: these hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
+    trained = [(name, part) for name, part in model.named_parameters() if part.requires_grad]
+    for name, parameter in trained:
         is_scale = parameter.ndim == 1 and name.endswith("weight")
         noise = torch.randn(parameter.shape, generator=generator) * (0.2 if parameter.ndim == 1 else std)
         parameter.copy_(noise + is_scale)
@@ -111,11 +114,17 @@ def of_transformers(folder: Path) -> tuple[Any, Reference]:
     )
     assert not info["missing_keys"], f"transformers misses {info['missing_keys']}"
     assert not info["unexpected_keys"], f"transformers does not know {info['unexpected_keys']}"
-    return model, reference_of(model.eval())
+    held = {name for path in files_of(folder) for name in load_file(path)}
+    return model, reference_of(model.eval(), held)
 
 
-def reference_of(model: Any) -> Reference:
-    """A model of transformers as a reference, its parameters under the names under which it saves them."""
+def reference_of(model: Any, held: Collection[str] | None = None) -> Reference:
+    """A model of transformers as a reference, its parameters under the names under which it saves them.
+
+    Args:
+        model: Of transformers.
+        held: Names of its files; what they do not hold is computed, and has no gradient that counts.
+    """
     from transformers.core_model_loading import revert_weight_conversion
 
     def forward(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -123,13 +132,14 @@ def reference_of(model: Any) -> Reference:
         return output.logits, output.loss
 
     def gradients() -> Mapping[str, Tensor | None]:
-        every = list(model.named_parameters(remove_duplicate=False))
+        parts = model.named_parameters(remove_duplicate=False)
+        every = [(name, part) for name, part in parts if part.requires_grad]
         # Of several names of one parameter, files keep the one that is no other's.
         kept = {id(part): name for name, part in every}
         kept |= {id(part): name for name, part in every if name not in model.all_tied_weights_keys}
         named = {name: part.grad for name, part in every if kept[id(part)] == name}
         found: Mapping[str, Tensor | None] = revert_weight_conversion(model, named)
-        return found
+        return {name: slope for name, slope in found.items() if held is None or name in held}
 
     return Reference(forward, gradients)
 
