@@ -244,7 +244,8 @@ def _to_send(files: dict[str, Path], place: Place, info: ModelInfo) -> dict[str,
     """What the repository lacks, or has otherwise; a card that its owner has taken over stays."""
     there = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     sent = {name: path for name, path in files.items() if not _is_same(there.get(name), path)}
-    if cards.FILE in sent and cards.FILE in there:
+    is_ours = cards.FILE in sent and cards.MARK in sent[cards.FILE].read_text("utf-8")
+    if is_ours and cards.FILE in there:
         kept = remote.api().hf_hub_download(place.repo_id, cards.FILE, revision=info.sha)
         if cards.MARK not in Path(kept).read_text("utf-8"):
             del sent[cards.FILE]

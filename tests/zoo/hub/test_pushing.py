@@ -306,6 +306,7 @@ def test_whatever_goes_wrong_a_repository_holds_one_whole_revision(
         change(model)
         model.generation_config = {"max_new_tokens": number + 1}
         folders.append(zoo.save(model, tmp_path / f"model-{number}"))
+        (folders[-1] / "README.md").write_text(f"# The model {number}\n")
     contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
     zoo.push(folders[0], NAME)
     paths = [COMMIT, "/preupload/", "objects/batch", "PUT /large/", "GET /api/models/"]
@@ -438,6 +439,15 @@ def test_a_card_that_its_owner_has_taken_over_stays(
     zoo.push(model, NAME)
     assert hub.read(NAME, "README.md") == b"# My own words\n"
     assert first.startswith(b"---\n")
+
+
+def test_a_card_that_comes_with_a_folder_takes_the_place_of_any(
+    hub: Loopback, logged_in: str, folder: Path
+) -> None:
+    for text in ("# One\n", "# Two\n"):
+        (folder / "README.md").write_text(text)
+        zoo.push(folder, NAME)
+        assert hub.read(NAME, "README.md").decode() == text
 
 
 # zoo push
