@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -102,3 +103,17 @@ def test_a_run_in_float8_learns_and_its_checkpoint_is_any_other(command: Any, wo
 def test_it_is_bf16_mixed_to_everything_else() -> None:
     trainer = L.Trainer(accelerator="cpu", plugins=Float8(emulate=True), logger=False)
     assert trainer.precision == "bf16-mixed"
+
+
+def test_layers_that_processes_divide_are_refused() -> None:
+    llama = zoo.decoders.Llama
+    module: Any = zoo.modules.DecoderModule(backbone=llama(**llama.tiny))
+    module.trainer = SimpleNamespace(precision_plugin=Float8())
+    module._device_mesh = {"tensor_parallel": SimpleNamespace(size=lambda: 2)}
+    with pytest.raises(SpecError) as caught:
+        module._convert()
+    assert str(caught.value) == (
+        "zoo.training.Float8 divides no layers\n"
+        "  at    trainer.plugins\n"
+        "  set trainer.strategy's tensor_parallel_size to 1, or use bf16-mixed"
+    )
