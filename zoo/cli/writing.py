@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import GenerationError, RecipeError, with_article
 
 if TYPE_CHECKING:
+    import torch
+
+    from zoo.modules.base import ZooModule
     from zoo.modules.generating import GeneratingModule
 
 _EARLY = {"true": True, "false": False, "never": "never"}
@@ -31,6 +34,8 @@ def add_options(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("the model").add_argument
     add("--revision", metavar="REV", help="a branch, tag or commit on the Hub")
     add("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 …; by default a GPU where there is one")
+    add("--draft", metavar="MODEL", help="a smaller model that guesses tokens: the same text, sooner")
+    add("--prompt-lookup", action="store_true", help="guess tokens from what the text repeats")
     add("--dtype", choices=["float32", "bfloat16", "float16"], help="by default the files' own")
 
 
@@ -54,28 +59,51 @@ def loaded(options: dict[str, Any], *, talks: bool = False) -> "GeneratingModule
         GenerationError: It writes no text, or has no chat template.
         RecipeError: There is no such device.
     """
-    import torch
-
     import zoo
-    from zoo.modules.generating import GeneratingModule
+    from zoo.generation import PromptLookup
 
-    name, revision, dtype = (options.pop(key) for key in ("model", "revision", "dtype"))
-    device = options.pop("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+    name, revision, draft = (options.pop(key) for key in ("model", "revision", "draft"))
+    dtype, device = _named_dtype(options.pop("dtype")), _named_device(options.pop("device"))
     if (early := options.get("early_stopping")) is not None:
         options["early_stopping"] = _EARLY[early]
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RecipeError(f"there is no device `{device}`: {reason}") from error
-    model = zoo.load(name, revision=revision, dtype=dtype and getattr(torch, dtype), device=device)
-    if not isinstance(model, GeneratingModule):
-        raise GenerationError(
-            f"{with_article(model.shape)} writes no text", hint="`zoo predict` asks its head"
-        )
+    model = _writer(zoo.load(name, revision=revision, dtype=dtype, device=device))
     model.writer(options.get("head"))
     if talks and not model.require_tokenizer().chat_templates:
         raise GenerationError(
             "the model has no chat template", hint="`zoo generate` without --chat continues a text"
         )
+    if options.pop("prompt_lookup"):
+        if draft is not None:
+            raise RecipeError("tokens are guessed by --draft or by --prompt-lookup, not by both")
+        options["speculation"] = PromptLookup()
+    elif draft is not None:
+        options["speculation"] = _writer(zoo.load(draft, dtype=dtype, device=device))
     return model
+
+
+def _writer(model: "ZooModule") -> "GeneratingModule":
+    from zoo.modules.generating import GeneratingModule
+
+    if not isinstance(model, GeneratingModule):
+        raise GenerationError(
+            f"{with_article(model.shape)} writes no text", hint="`zoo predict` asks its head"
+        )
+    return model
+
+
+def _named_dtype(name: str | None) -> "torch.dtype | None":
+    import torch
+
+    return None if name is None else getattr(torch, name)
+
+
+def _named_device(name: str | None) -> str:
+    import torch
+
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecipeError(f"there is no device `{name}`: {reason}") from error
+    return name

@@ -84,6 +84,22 @@ def test_every_option_reaches_generate(
     }
 
 
+def test_guessed_tokens_change_no_text(command: Command, saved_model: SavedModel) -> None:
+    folder = saved_model()
+    plain = command("generate", folder, "the cat sat on the", "--temperature", "1", "--seed", "3")
+    for flags in (("--draft", folder), ("--prompt-lookup",)):
+        guessed = command(
+            "generate", folder, "the cat sat on the", "--temperature", "1", "--seed", "3", *flags
+        )
+        assert (guessed.code, guessed.out) == (0, plain.out)
+    refused(
+        command("generate", folder, "the", "--draft", folder, "--prompt-lookup"),
+        "tokens are guessed by --draft or by --prompt-lookup, not by both",
+    )
+    outcome = command("generate", folder, "the", "--draft", saved_model("encoder"))
+    refused(outcome, "an encoder writes no text\n  `zoo predict` asks its head")
+
+
 def test_a_prompt_may_be_put_into_the_chat_template(command: Command, chat_model: str) -> None:
     outcome = command("generate", chat_model, "the cat", "--chat")
     asked = zoo.load(chat_model).generate("<u>the cat\n<a>")
