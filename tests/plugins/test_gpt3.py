@@ -1,0 +1,156 @@
+"""GPT-3 beside torch's own layers, with copied weights and bands written out."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import zoo
+from zoo.errors import SpecError
+from zoo.modules import DecoderModule
+from zoo.testing.parity import Parity, padded_batch, scramble
+
+from .conftest import of_torch
+
+# torch's attention has heads that fill the width.
+TINY: dict[str, Any] = {**zoo.decoders.GPT3.tiny, "hidden_size": 36}
+FULL, BANDED = "full_attention", "sliding_attention"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "a band narrower than the text": {},
+    "a band wider than the text": {"sliding_window": 50},
+    "no band": {"sliding_window": None},
+    "banded first": {"layer_types": [BANDED, FULL, BANDED], "num_hidden_layers": 3, "sliding_window": 2},
+    "untied, narrow": {"tie_word_embeddings": False, "intermediate_size": 20},
+}
+
+
+class TorchGPT(nn.Module):
+    """Written from the paper and torch's documentation: encoder layers normed before, each with its mask."""
+
+    def __init__(self, spec: Any, bands: list[int | None]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(spec.vocab_size, spec.hidden_size)
+        self.positions = nn.Embedding(spec.max_position_embeddings, spec.hidden_size)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                spec.hidden_size,
+                spec.num_attention_heads,
+                spec.intermediate_size or 4 * spec.hidden_size,
+                0.0,
+                activation=functools.partial(F.gelu, approximate="tanh"),
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in bands
+        )
+        self.norm = nn.LayerNorm(spec.hidden_size)
+        self.decoder = nn.Linear(spec.hidden_size, spec.vocab_size, bias=False)
+        if spec.tie_word_embeddings:
+            self.decoder.weight = self.embedding.weight
+        self.bands = bands
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        ids = batch["input_ids"]  # padded at the end, where no real token looks
+        length = ids.shape[1]
+        x = self.embedding(ids) + self.positions(torch.arange(length))
+        for layer, band in zip(self.layers, self.bands, strict=True):
+            hidden = torch.tensor(
+                [
+                    [s > t or (band is not None and t - s >= band) for s in range(length)]
+                    for t in range(length)
+                ]
+            )
+            x = layer(x, src_mask=hidden)
+        logits = self.decoder(self.norm(x))
+        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
+        return logits, loss
+
+
+def parts(spec: Any) -> dict[str, str]:
+    found = {"embedding": "embedding", "positions": "positions", "norm": "norm"}
+    if not spec.tie_word_embeddings:
+        found["projection"] = "decoder"
+    for index in range(spec.num_hidden_layers):
+        mine, theirs = f"blocks.{index}", f"layers.{index}"
+        found |= {
+            f"{mine}.attention": f"{theirs}.self_attn",
+            f"{mine}.attention_norm": f"{theirs}.norm1",
+            f"{mine}.feedforward.up": f"{theirs}.linear1",
+            f"{mine}.feedforward.down": f"{theirs}.linear2",
+            f"{mine}.feedforward_norm": f"{theirs}.norm2",
+        }
+    return found
+
+
+def built(**sizes: Any) -> DecoderModule:
+    module = DecoderModule(backbone=zoo.decoders.GPT3(**{**zoo.decoders.GPT3.tiny, **sizes}))
+    module.build()
+    scramble(module)
+    return module.eval()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_loss_and_every_gradient_equal_torch_in_parity(
+    prove: Callable[..., Parity], variant: str
+) -> None:
+    module = built(**{**TINY, **VARIANTS[variant]})
+    band = module.spec.sliding_window
+    kinds = module.spec.layer_types or [FULL, BANDED]
+    bands = [band if kind == BANDED else None for kind in kinds]
+    reference = of_torch(module, TorchGPT(module.spec, bands), parts(module.spec))
+    prove(module, reference, padded_batch(96), f"torch.nn {torch.__version__}", variant)
+
+
+def test_cached_decoding_equals_the_whole_text_again() -> None:
+    module = built(eos_token_id=None)
+    ids = torch.randint(0, 96, (2, 5))
+    new = module.generate(ids, max_new_tokens=12)
+    for row, prompt in zip(new, ids.tolist(), strict=True):
+        so_far = list(prompt)
+        for token in row:
+            assert int(module(torch.tensor([so_far])).logits[0, -1].argmax()) == token
+            so_far.append(token)
+
+
+# The paper's 1.3B has more heads than fill its width, so it is larger than its name.
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("125M", 125), ("350M", 356), ("760M", 760), ("1.3B", 1517), ("2.7B", 2652), ("6.7B", 6658),
+        ("13B", 12936), ("175B", 174604),
+    ],
+)  # fmt: skip
+def test_the_papers_models_have_as_many_parameters(name: str, millions: int) -> None:
+    with torch.device("meta"):
+        model = zoo.decoders.GPT3.sized(name).build()
+    assert round(sum(part.numel() for part in model.parameters()) / 1e6) == millions
+
+
+def test_what_a_block_adds_starts_smaller() -> None:
+    module = DecoderModule(backbone=zoo.decoders.GPT3(num_hidden_layers=2, vocab_size=96))
+    module.build()
+    for name, std in (("attention.query", 0.02), ("attention.output", 0.01), ("feedforward.down", 0.01)):
+        weight = module.backbone.get_parameter(f"blocks.1.{name}.weight")
+        torch.testing.assert_close(weight.std().item(), std, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"hidden_act": "gelo"}, "unknown `hidden_act` for zoo.decoders.GPT3, got 'gelo'"),
+        ({"sliding_window": 0}, "`sliding_window` must be at least 1, got 0"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        zoo.decoders.GPT3(**sizes)
+    assert caught.value.message == message
+
+
+def test_a_size_that_the_paper_does_not_have_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"^there is no GPT-3 of 17B\n"):
+        zoo.decoders.GPT3.sized("17B")
