@@ -269,5 +269,5 @@ class GeneratingModule(ZooModule):
             GenerationError: It has none.
         """
         if self.tokenizer is None:
-            raise GenerationError("the model has no tokenizer, so it knows no text to stop at")
+            raise GenerationError("the model has no tokenizer, so it knows ids and no text")
         return self.tokenizer

@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +154,11 @@ def test_a_model_that_cannot_talk_is_refused(
 ) -> None:
     outcome = talk(saved_model(shape), typed=["the cat"])
     assert (outcome.code, outcome.out, outcome.err) == (2, "", f"zoo: {message}\n")
+
+
+def test_a_model_without_a_tokenizer_is_refused(talk: Talk, chat_model: str) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (Path(chat_model) / name).unlink()
+    outcome = talk(chat_model, typed=["the cat"])
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "zoo: the model has no tokenizer, so it knows ids and no text\n"

@@ -322,7 +322,7 @@ def test_without_a_tokenizer_text_is_refused(model: DecoderModule) -> None:
     assert str(caught.value) == "the model has no tokenizer, so it takes ids, not text"
     with pytest.raises(GenerationError) as caught:
         model.generate(torch.ones(1, 2, dtype=torch.long), stop=["x"])
-    assert str(caught.value) == "the model has no tokenizer, so it knows no text to stop at"
+    assert str(caught.value) == "the model has no tokenizer, so it knows ids and no text"
 
 
 def test_generation_leaves_every_part_in_the_mode_it_was_in(writer: DecoderModule) -> None:
