@@ -1,6 +1,6 @@
 """Decoding: caches, samplers and the loop that joins them."""
 
-from zoo.generation.batches import Batch, Model
+from zoo.generation.batches import Batch, Model, compiled
 from zoo.generation.beams import Beams, Hypothesis, search
 from zoo.generation.caches import Cache, LayerCache, Source
 from zoo.generation.choices import Choices
@@ -31,6 +31,7 @@ __all__ = [
     "Speculation",
     "Steps",
     "Stopping",
+    "compiled",
     "decode",
     "rows_of",
     "search",

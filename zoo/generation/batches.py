@@ -1,7 +1,7 @@
 """Rows that are written together: what a model remembers of them, and who stands where."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,21 @@ class Model:
     """What an encoder makes of prompts; None: the decoder continues them."""
     start: Sequence[int] | None = None
     """What the decoder starts from, where it does not continue the prompt."""
+
+
+def compiled(model: Model) -> Model:
+    """The same model, whose steps of one token are compiled; reading prompts is not, as lengths differ.
+
+    The first steps take long, by a time that grows with the number of layers. To be kept: each call compiles
+    anew.
+    """
+    step = torch.compile(lambda ids, mask, cache: model.hidden_states(ids, mask, cache))
+
+    def hidden_states(ids_BT: Tensor, mask: Mask, cache: Cache) -> Tensor:
+        found: Tensor = (step if ids_BT.shape[1] == 1 else model.hidden_states)(ids_BT, mask, cache)
+        return found
+
+    return replace(model, hidden_states=hidden_states)
 
 
 class Batch:

@@ -53,6 +53,8 @@ class Decoding:
 
     Under beams, and where tokens are guessed, it is asked about texts that come to nothing, too, so that it
     must depend on what it is given alone."""
+    compile: bool = False
+    """Whether the model's steps are compiled."""
     num_rows: int = 32
     """Rows that are written at once; as some end, those that wait take their places."""
     beams: Beams | None = None

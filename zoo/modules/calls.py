@@ -44,6 +44,7 @@ class Call:
         speculation: "Speculation | GeneratingModule | None" = None,
         seed: int | None = None,
         batch_size: int | None = None,
+        compile: bool = False,
         head: str | None = None,
         stop: str | Sequence[str] | None = None,
         **settings: Any,
@@ -77,6 +78,7 @@ class Call:
             if chosen.stop or among
             else None,
             beams=chosen.beams,
+            compile=compile,
             num_rows=ROWS_AT_ONCE if batch_size is None else batch_size,
             speculation=speculation.as_draft(module.spec.vocab_size)
             if isinstance(speculation, ZooModule)

@@ -17,6 +17,7 @@ from zoo.generation import (
     Settings,
     Speculation,
     Steps,
+    compiled,
     rows_of,
     write,
 )
@@ -57,8 +58,14 @@ class GeneratingModule(ZooModule):
         trainer = self._attached()
         if trainer is None or trainer.state.fn != "fit":
             lay_out_for_reading(self)
-        model = self.model_under(head)
+        model = self._compiled_under(head) if decoding.compile else self.model_under(head)
         return write(model, rows_of(prompts, start=model.start, seed=decoding.seed), decoding)
+
+    def _compiled_under(self, head: Head) -> Model:
+        kept: dict[Head, Model] = self.__dict__.setdefault("_compiled_steps", {})
+        if head not in kept:
+            kept[head] = compiled(self.model_under(head))
+        return kept[head]
 
     def new_ids(self, prompts: list[list[int]], decoding: Decoding, head: Head) -> list[list[int]]:
         """What a head writes after, or about, each prompt; under beams, the best of each in turn."""
@@ -92,6 +99,7 @@ class GeneratingModule(ZooModule):
         speculation: "Speculation | GeneratingModule | None" = None,
         seed: int | None = None,
         batch_size: int | None = None,
+        compile: bool = False,
         head: str | None = None,
     ) -> Any:
         """Continues or answers texts, or ids; what is not given is as generation_config.json says.
@@ -119,6 +127,7 @@ class GeneratingModule(ZooModule):
                 the same vocabulary, or `zoo.generation.PromptLookup()`. Prompts are then taken one by one.
             seed: Makes the draws of a prompt repeatable, whatever others are there.
             batch_size: Texts that are written together, by default 32; as some end, others take their places.
+            compile: Whether the model's steps are compiled, which takes a minute or more the first time.
             head: Which one writes, where several do; by default the first.
 
         Returns:
@@ -150,6 +159,7 @@ class GeneratingModule(ZooModule):
             speculation=speculation,
             seed=seed,
             batch_size=batch_size,
+            compile=compile,
             head=head,
         )
         found = [one for _, one in sorted(call.finished(as_text=not isinstance(inputs, Tensor)))]

@@ -384,3 +384,18 @@ def test_beams_are_asked_for_like_anything_else(writer: DecoderModule) -> None:
     assert writer.generate(prompts[0], num_beams=3, num_return_sequences=2, max_new_tokens=6) == several[0]
     writer.generation_config |= {"num_beams": 3, "max_new_tokens": 6}
     assert writer.generate(prompts) == writer.predict(prompts) == best
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # inductor's own
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")  # tables
+def test_compiled_steps_write_what_uncompiled_ones_do() -> None:
+    module = built("Llama")
+    ids = torch.randint(3, 96, (3, 7), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, :4] = 0
+    for rows in (slice(0, 1), slice(0, 3)):
+        choices: dict[str, Any] = {"attention_mask": mask[rows], "max_new_tokens": 16}
+        assert module.generate(ids[rows], compile=True, **choices) == module.generate(ids[rows], **choices)
+    beams = module.generate(ids, num_beams=2, compile=True, max_new_tokens=6)
+    assert beams == module.generate(ids, num_beams=2, max_new_tokens=6)
