@@ -21,6 +21,7 @@ from zoo.generation import (
     rows_of,
     write,
 )
+from zoo.generation.quantization import Kind, quantize
 from zoo.heads.base import Batch, Head
 from zoo.layers import lay_out_for_reading
 from zoo.modules.base import ZooModule, evaluating
@@ -218,6 +219,17 @@ class GeneratingModule(ZooModule):
         ids, real = batch["input_ids"], batch["attention_mask"]
         call = Call.of(self, ids, attention_mask=real, num_return_sequences=1, head=name)
         return [text for _, text in sorted(call.finished(as_text=True))]
+
+    def quantize(self, kind: Kind) -> None:
+        """Makes the backbone's weights smaller; it can then write, and be neither trained nor saved.
+
+        Args:
+            kind: `int8` or `int4`.
+
+        Raises:
+            GenerationError: torchao is not installed, or there is nothing to make smaller.
+        """
+        quantize(self.backbone, kind)
 
     def as_draft(self, vocab_size: int) -> Draft:
         """What guesses for a larger model, as this one would write.
