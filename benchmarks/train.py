@@ -57,6 +57,7 @@ class Task:
     count: Callable[[Batch], int]
     """How many of these a batch of either side holds."""
     precision: str
+    """The peer's."""
     goal: float
     options: dict[str, Any]
     """What the peer is told besides."""
@@ -94,6 +95,8 @@ def encoder(data: Path, head: Any, **sizes: int) -> ZooModule:
     return module
 
 
+PRECISION = "bf16-mixed"
+"""The zoo's, in every task; whether the peer takes it, too, is the task's own."""
 SMALL = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
 BASE: dict[str, int] = {}
 
@@ -222,7 +225,7 @@ def our_rate(module: ZooModule, data: ZooData, task: Task, steps: int, folder: P
     settings["logger"] = L.pytorch.loggers.TensorBoardLogger(folder)
     settings["callbacks"] = [*settings["callbacks"], clock]
     trainer = L.Trainer(
-        **settings, accelerator="cpu", devices=1, precision=task.precision, gradient_clip_val=1.0,
+        **settings, accelerator="cpu", devices=1, precision=PRECISION, gradient_clip_val=1.0,
         max_steps=steps + 1, limit_val_batches=0,
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
