@@ -4,17 +4,15 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.optim import Optimizer
 
 from zoo.callbacks.checkpoint import Checkpoint
 from zoo.errors import TrainingError
-from zoo.training.clipping import total_norm
+from zoo.training.clipping import GradientWatcher
 
 
-class BadNumbers(Callback):
+class BadNumbers(GradientWatcher):
     """Ends a run whose loss or gradient is not finite, before its weights are; or leaves such steps out.
 
     Args:
@@ -34,9 +32,7 @@ class BadNumbers(Callback):
         loader: Any = trainer.train_dataloader
         self._batches.append(loader.described() if hasattr(loader, "described") else "a batch")
 
-    def on_before_optimizer_step(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
-    ) -> None:
+    def on_gradient_norm(self, trainer: L.Trainer, pl_module: L.LightningModule, norm: Tensor) -> None:
         """Looks at the losses and the gradient of a step.
 
         Raises:
@@ -44,9 +40,8 @@ class BadNumbers(Callback):
         """
         losses, batches, self._losses, self._batches = self._losses, self._batches, [], []
         # The scaler of float16 looks for gradients that are too large itself.
-        watched = [] if trainer.precision == "16-mixed" else pl_module.parameters()
-        norm = total_norm(watched)
-        is_good = bool(torch.stack([*losses, norm.to(losses[0])]).isfinite().all())
+        norms = [] if trainer.precision == "16-mixed" else [norm.to(losses[0])]
+        is_good = bool(torch.stack([*losses, *norms]).isfinite().all())
         if trainer.strategy.reduce_boolean_decision(is_good):
             return
         bad = [number for number, loss in enumerate(losses) if not loss.isfinite()]

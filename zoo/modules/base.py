@@ -97,6 +97,8 @@ class ZooModule(L.LightningModule):
     The networks are built in `configure_model`, so a module is light until the Trainer, or `zoo.load`, asks.
     """
 
+    tells_gradient_norm = True
+    """To every `GradientWatcher`, when gradients are clipped."""
     shape: ClassVar[Shape]
     """The shape of backbone that the module trains."""
     reads: ClassVar[frozenset[str]] = frozenset()
@@ -542,12 +544,24 @@ class ZooModule(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips as the Trainer says, with a fused optimizer and on sharded weights, too."""
-        if gradient_clip_val is None:
-            return
-        clipping.unscale(optimizer, self.trainer)
-        clip = clipping.clip_value if gradient_clip_algorithm == "value" else clipping.clip_norm
-        clip(self.parameters(), gradient_clip_val)
+        """Clips as the Trainer says, with a fused optimizer and on sharded weights, too.
+
+        Lightning asks for it in every step. The norm is computed once, for clipping and for its watchers.
+        """
+        if gradient_clip_val is not None:
+            clipping.unscale(optimizer, self.trainer)
+        clips_norm = gradient_clip_val is not None and gradient_clip_algorithm != "value"
+        watchers = clipping.watchers(self.trainer)
+        norm = clipping.total_norm(self.parameters()) if clips_norm or watchers else None
+        for watcher in watchers:
+            assert norm is not None
+            watcher.on_gradient_norm(self.trainer, self, norm)
+        if clips_norm:
+            assert gradient_clip_val is not None
+            assert norm is not None
+            clipping.clip_norm(self.parameters(), gradient_clip_val, norm)
+        elif gradient_clip_val is not None:
+            clipping.clip_value(self.parameters(), gradient_clip_val)
 
     # Checkpoints stand alone: no recipe, no Hub, nothing pickled.
 

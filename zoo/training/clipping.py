@@ -7,11 +7,35 @@ from collections.abc import Iterable
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from zoo.training.sharding import alike
+
+
+class GradientWatcher(Callback):
+    """A callback that is told the 2-norm of every step's gradient, which is computed once for all.
+
+    It is told after every other hook that may change the gradient, and before it is clipped.
+    """
+
+    def on_gradient_norm(self, trainer: L.Trainer, pl_module: L.LightningModule, norm: Tensor) -> None:
+        """Looks at the norm; what it takes from `parameter.grad` is not in the step."""
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Computes the norm itself for modules that tell none."""
+        if not getattr(pl_module, "tells_gradient_norm", False):
+            self.on_gradient_norm(trainer, pl_module, total_norm(pl_module.parameters()))
+
+
+def watchers(trainer: L.Trainer) -> list[GradientWatcher]:
+    """A run's callbacks that are told the norm, in their order."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, GradientWatcher)]
 
 
 def unscale(optimizer: Optimizer, trainer: L.Trainer) -> None:
@@ -35,10 +59,8 @@ def total_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     return nn.utils.get_total_norm(norms)
 
 
-def clip_norm(parameters: Iterable[nn.Parameter], limit: float) -> None:
-    """Scales all gradients by one factor, so that their 2-norm is at most `limit`."""
-    parameters = list(parameters)
-    norm = total_norm(parameters)
+def clip_norm(parameters: Iterable[nn.Parameter], limit: float, norm: Tensor) -> None:
+    """Scales all gradients by one factor, so that `norm`, their 2-norm, becomes `limit` where it is more."""
     for group in alike(parameters):
         nn.utils.clip_grads_with_norm_(group, limit, norm)
 
