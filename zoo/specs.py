@@ -168,6 +168,8 @@ class BackboneSpec(Spec, ABC):
     """Tensors that files may hold and the model does not read, by their Hub names, with `{}` for any part."""
     is_bounded: ClassVar[bool] = True
     """Whether texts longer than `max_tokens` cannot be read at all."""
+    without: ClassVar[Mapping[str, str]] = {}
+    """Keys of config.json that may ask for what the family does not do, and what asks for nothing."""
     tiny: ClassVar[Mapping[str, Any]] = {}
     """The sizes that checks build."""
 
@@ -185,8 +187,15 @@ class BackboneSpec(Spec, ABC):
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that config.json's keys speak of."""
-        return {cls.renamed.get(key, key): value for key, value in config.items()}
+        """The fields that config.json's keys speak of.
+
+        Raises:
+            SpecError: One asks for what the family does not do.
+        """
+        for key, absent in cls.without.items():
+            if given := config.get(key):
+                raise SpecError(f"`{key}` must be {absent} for {registry.path_of(cls)}, got {given}", at=key)
+        return {cls.renamed.get(key, key): value for key, value in config.items() if key not in cls.without}
 
     def to_hub(self) -> dict[str, Any]:
         """The spec as keys of config.json."""
@@ -384,6 +393,20 @@ def require_positive(spec: Spec, name: str) -> None:
     value = getattr(spec, name)
     if value < 1:
         raise SpecError(f"`{name}` must be at least 1, got {value}", at=name)
+
+
+def require_tied(spec: Spec) -> None:
+    """Refuses a spec of a family whose files have no place for the bias of a projection of its own.
+
+    Raises:
+        SpecError: The projection is not the embedding.
+    """
+    if not spec.tie_word_embeddings:  # type: ignore[attr-defined]
+        raise SpecError(
+            f"`tie_word_embeddings` must be true in {registry.path_of(type(spec))}, "
+            "whose projection is its embedding",
+            at="tie_word_embeddings",
+        )
 
 
 LAYER_TYPES = ("full_attention", "sliding_attention")

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import SpecError
 from zoo.generation import Cache
 from zoo.layers import (
     ACTIVATIONS,
@@ -88,15 +87,8 @@ class Gemma3Text(DecoderSpec):
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that config.json's keys speak of; files before 2026 have words of their own for rope.
-
-        Raises:
-            SpecError: Scores or logits are capped, or tokens see those after them, which the zoo does not do.
-        """
+        """The fields that config.json's keys speak of; files before 2026 have words of their own for rope."""
         values = super().of_config(config)
-        for key in ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention"):
-            if given := values.pop(key, None):
-                raise SpecError(f"`{key}` must be null for zoo.decoders.Gemma3Text, got {given}", at=key)
         bases = BASES[0], values.pop("rope_local_base_freq", BASES[1])
         return {**values, "rope_parameters": RopeByLayerType.spelled(values.get("rope_parameters"), *bases)}
 
@@ -125,6 +117,11 @@ class Gemma3Text(DecoderSpec):
         ),
     }
     prefix = "model."
+    without = {
+        "attn_logit_softcapping": "null",
+        "final_logit_softcapping": "null",
+        "use_bidirectional_attention": "null",
+    }
     ignored = frozenset({"_sliding_window_pattern", "cache_implementation"})  # layer_types say more
     tiny = {
         "vocab_size": 96,

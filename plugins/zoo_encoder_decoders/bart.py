@@ -4,13 +4,10 @@ Lewis et al., 2019: https://arxiv.org/abs/1910.13461
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
-from zoo.errors import SpecError
 from zoo.generation import Cache
 from zoo.layers import ACTIVATIONS, Attention, CrossAttention, DenseTanh, FeedForward, KeyValueCache, Mask
 from zoo.specs import EncoderDecoderSpec, HubHead, require_divides, require_known
@@ -67,19 +64,6 @@ class Bart(EncoderDecoderSpec):
         """The backbone, without weights of its own choosing."""
         return BartEncoderDecoder(self)
 
-    @classmethod
-    def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that config.json's keys speak of.
-
-        Raises:
-            SpecError: Whole layers are dropped in training, which the zoo does not do.
-        """
-        values = super().of_config(config)
-        for key in ("encoder_layerdrop", "decoder_layerdrop"):
-            if given := values.pop(key, 0):
-                raise SpecError(f"`{key}` must be 0 for zoo.encoder_decoders.Bart, got {given}", at=key)
-        return values
-
     # The Hub's words on the left, ours on the right; read in both directions.
     renamed = {
         "d_model": "hidden_size",
@@ -133,6 +117,7 @@ class Bart(EncoderDecoderSpec):
         "lm_head.weight": "model.shared.weight",
     }
     prefix = "model."
+    without = {"encoder_layerdrop": "0", "decoder_layerdrop": "0"}
     unread = frozenset({"model.encoder.version", "model.decoder.version"})
     ignored = frozenset(
         {

@@ -4,9 +4,7 @@ Junczys-Dowmunt et al., 2018: https://arxiv.org/abs/1804.00344
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -82,19 +80,6 @@ class Marian(EncoderDecoderSpec):
         """The backbone, without weights of its own choosing."""
         return MarianEncoderDecoder(self)
 
-    @classmethod
-    def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that config.json's keys speak of.
-
-        Raises:
-            SpecError: Whole layers are dropped in training, which the zoo does not do.
-        """
-        values = super().of_config(config)
-        for key in ("encoder_layerdrop", "decoder_layerdrop"):
-            if given := values.pop(key, 0):
-                raise SpecError(f"`{key}` must be 0 for zoo.encoder_decoders.Marian, got {given}", at=key)
-        return values
-
     # The Hub's words on the left, ours on the right; read in both directions.
     renamed = {
         "d_model": "hidden_size",
@@ -136,6 +121,7 @@ class Marian(EncoderDecoderSpec):
         "lm_head.weight": "model.shared.weight",
     }
     prefix = "model."
+    without = {"encoder_layerdrop": "0", "decoder_layerdrop": "0"}
     unread = frozenset({"model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"})
     ignored = frozenset(
         {

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import SpecError
 from zoo.layers import ACTIVATIONS, Attention, DenseNorm, FeedForward, Mask
-from zoo.specs import EncoderSpec, HubHead, require_divides, require_known
+from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_tied
 
 
 class BertPooler(nn.Module):
@@ -59,11 +58,7 @@ class Bert(EncoderSpec):
         super().__post_init__()
         require_divides(self, "num_attention_heads", "hidden_size")
         require_known(self, "hidden_act", ACTIVATIONS)
-        if not self.tie_word_embeddings:  # the Hub's files have no place for the bias of another projection
-            raise SpecError(
-                "`tie_word_embeddings` must be true in zoo.encoders.Bert, whose projection is its embedding",
-                at="tie_word_embeddings",
-            )
+        require_tied(self)
 
     def build(self) -> "BertEncoder":
         """The backbone, without weights of its own choosing."""

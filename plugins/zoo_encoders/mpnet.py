@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zoo.errors import SpecError
 from zoo.layers import ACTIVATIONS, Attention, DenseNorm, DenseTanh, FeedForward, Mask, RelativePositions
-from zoo.specs import EncoderSpec, HubHead, require_divides, require_known
+from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_tied
 
 PADDING = 1
 """The padding's id and the row of its position, whatever config.json says."""
@@ -58,11 +58,7 @@ class MPNet(EncoderSpec):
                 f"`relative_attention_num_buckets` must be 32 in zoo.encoders.MPNet, got {given}",
                 at="relative_attention_num_buckets",
             )
-        if not self.tie_word_embeddings:  # the Hub's files have no place for the bias of another projection
-            raise SpecError(
-                "`tie_word_embeddings` must be true in zoo.encoders.MPNet, whose projection is its embedding",
-                at="tie_word_embeddings",
-            )
+        require_tied(self)
         if self.max_tokens < 1:
             raise SpecError(
                 f"`max_position_embeddings` must be above 2, got {self.max_position_embeddings}",

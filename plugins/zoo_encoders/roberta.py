@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zoo.errors import SpecError
 from zoo.layers import ACTIVATIONS, Attention, DenseNorm, DenseTanh, FeedForward, Mask
-from zoo.specs import EncoderSpec, HubHead, require_divides, require_known
+from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_tied
 
 MODEL_TYPES = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
 """The Hub's `model_type`s of this one architecture, and how their `architectures` begin."""
@@ -61,12 +61,7 @@ class Roberta(EncoderSpec):
         require_known(self, "model_type", MODEL_TYPES)
         require_divides(self, "num_attention_heads", "hidden_size")
         require_known(self, "hidden_act", ACTIVATIONS)
-        if not self.tie_word_embeddings:  # the Hub's files have no place for the bias of another projection
-            raise SpecError(
-                "`tie_word_embeddings` must be true in zoo.encoders.Roberta, "
-                "whose projection is its embedding",
-                at="tie_word_embeddings",
-            )
+        require_tied(self)
         if self.max_tokens < 1:
             given = self.max_position_embeddings
             raise SpecError(
