@@ -1,5 +1,6 @@
 """What a run does when its loss or gradient is no number any more."""
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -32,7 +33,9 @@ class BadNumbers(GradientWatcher):
         loader: Any = trainer.train_dataloader
         self._batches.append(loader.described() if hasattr(loader, "described") else "a batch")
 
-    def on_gradient_norm(self, trainer: L.Trainer, pl_module: L.LightningModule, norm: Tensor) -> None:
+    def on_gradient_norm(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, norm: Callable[[], Tensor]
+    ) -> None:
         """Looks at the losses and the gradient of a step.
 
         Raises:
@@ -40,12 +43,12 @@ class BadNumbers(GradientWatcher):
         """
         losses, batches, self._losses, self._batches = self._losses, self._batches, [], []
         # The scaler of float16 looks for gradients that are too large itself.
-        norms = [] if trainer.precision == "16-mixed" else [norm.to(losses[0])]
+        norms = [] if trainer.precision == "16-mixed" else [norm().to(losses[0])]
         is_good = bool(torch.stack([*losses, *norms]).isfinite().all())
         if trainer.strategy.reduce_boolean_decision(is_good):
             return
         bad = [number for number, loss in enumerate(losses) if not loss.isfinite()]
-        what = f"loss is {float(losses[bad[0]])}" if bad else f"gradient's norm is {float(norm)}"
+        what = f"loss is {float(losses[bad[0]])}" if bad else f"gradient's norm is {float(norm())}"
         told = f"the {what} at step {trainer.global_step}"
         named = "; ".join(batches[number] for number in bad or range(len(batches)))
         if self.skipped < self.skip:

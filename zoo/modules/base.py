@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from zoo import registry
 from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean, with_article
+from zoo.generation.settings import FILE as GENERATION_FILE
 from zoo.heads.base import Batch, Head, Loss, Metrics
 from zoo.hub import config as hub_config
 from zoo.hub import filling, pulling, weights
@@ -282,8 +283,8 @@ class ZooModule(L.LightningModule):
         folder = pulling.folder_of(model)
         filling.fill(self, folder, trains=trains)
         self.adopt_tokenizer(self.own_tokenizer())
-        if (folder / "generation_config.json").is_file():
-            self.generation_config = hub_config.read_json(folder / "generation_config.json")
+        if (folder / GENERATION_FILE).is_file():
+            self.generation_config = hub_config.read_json(folder / GENERATION_FILE)
 
     def hub_head(self, name: str) -> HubHead:
         """How the head of this name stands in the family's files on the Hub."""
@@ -550,18 +551,15 @@ class ZooModule(L.LightningModule):
         """
         if gradient_clip_val is not None:
             clipping.unscale(optimizer, self.trainer)
-        clips_norm = gradient_clip_val is not None and gradient_clip_algorithm != "value"
-        watchers = clipping.watchers(self.trainer)
-        norm = clipping.total_norm(self.parameters()) if clips_norm or watchers else None
-        for watcher in watchers:
-            assert norm is not None
+        norm = clipping.norm_of(self)
+        for watcher in clipping.watchers(self.trainer):
             watcher.on_gradient_norm(self.trainer, self, norm)
-        if clips_norm:
-            assert gradient_clip_val is not None
-            assert norm is not None
-            clipping.clip_norm(self.parameters(), gradient_clip_val, norm)
-        elif gradient_clip_val is not None:
+        if gradient_clip_val is None:
+            return
+        if gradient_clip_algorithm == "value":
             clipping.clip_value(self.parameters(), gradient_clip_val)
+        else:
+            clipping.clip_norm(self.parameters(), gradient_clip_val, norm())
 
     # Checkpoints stand alone: no recipe, no Hub, nothing pickled.
 

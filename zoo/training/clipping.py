@@ -3,7 +3,8 @@
 Torch's own functions take tensors that are all spread alike, and Lightning calls no others.
 """
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 
 import lightning as L
 import torch
@@ -16,12 +17,14 @@ from zoo.training.sharding import alike
 
 
 class GradientWatcher(Callback):
-    """A callback that is told the 2-norm of every step's gradient, which is computed once for all.
+    """A callback that may ask for the 2-norm of a step's gradient, which is computed once for all who do.
 
-    It is told after every other hook that may change the gradient, and before it is clipped.
+    It is called after every other hook that may change the gradient, and before it is clipped.
     """
 
-    def on_gradient_norm(self, trainer: L.Trainer, pl_module: L.LightningModule, norm: Tensor) -> None:
+    def on_gradient_norm(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, norm: Callable[[], Tensor]
+    ) -> None:
         """Looks at the norm; what it takes from `parameter.grad` is not in the step."""
 
     def on_before_optimizer_step(
@@ -29,7 +32,12 @@ class GradientWatcher(Callback):
     ) -> None:
         """Computes the norm itself for modules that tell none."""
         if not getattr(pl_module, "tells_gradient_norm", False):
-            self.on_gradient_norm(trainer, pl_module, total_norm(pl_module.parameters()))
+            self.on_gradient_norm(trainer, pl_module, norm_of(pl_module))
+
+
+def norm_of(module: nn.Module) -> Callable[[], Tensor]:
+    """The 2-norm of all its gradients, computed when it is first asked for."""
+    return functools.cache(lambda: total_norm(module.parameters()))
 
 
 def watchers(trainer: L.Trainer) -> list[GradientWatcher]:
