@@ -100,14 +100,14 @@ def laid_out(
     Returns:
         Ids and the documents' numbers from one, zero for padding, each (rows, tokens).
     """
-    order = [item for row in rows for item in row]
+    order, counts = [item for row in rows for item in row], [len(row) for row in rows]
     lengths = np.array([len(texts[item]) for item in order], dtype=np.int64)
-    documents = np.array([number for row in rows for number in range(1, len(row) + 1)], dtype=np.int64)
+    documents = np.array([number for count in counts for number in range(1, count + 1)], dtype=np.int64)
     ends = np.cumsum(lengths)
     # Where each row's first text would begin, were all texts one after the other.
-    firsts = np.repeat((ends - lengths)[documents == 1], [len(row) for row in rows])
+    firsts = np.repeat((ends - lengths)[documents == 1], counts)
     width = -8 * (-int((ends - firsts).max()) // 8)
-    begins = np.repeat(np.arange(len(rows)) * width, [len(row) for row in rows]) - firsts
+    begins = np.repeat(np.arange(len(rows)) * width, counts) - firsts
     places = np.arange(ends[-1]) + np.repeat(begins, lengths)
     ids_BT = np.full(len(rows) * width, padding, dtype=np.int64)
     documents_BT = np.zeros_like(ids_BT)

@@ -88,8 +88,12 @@ class Decoding:
 
     def ends(self, row: Row) -> bool:
         """Whether the newest token is a row's last."""
-        stops = self.should_stop is not None and self.should_stop(row.index, row.new)
-        return stops or row.num_new >= self.max_new_tokens or row.ids[-1] in self.eos_token_ids
+        return self.is_whole(row.index, row.new)
+
+    def is_whole(self, index: int, new: list[int]) -> bool:
+        """Whether a row, by its number, ends with these new tokens."""
+        stops = self.should_stop is not None and self.should_stop(index, new)
+        return stops or len(new) >= self.max_new_tokens or new[-1] in self.eos_token_ids
 
     def extend(self, rows: Sequence[Row], logits_BV: Tensor) -> dict[int, list[int]]:
         """Writes the next token of each row."""

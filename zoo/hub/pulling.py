@@ -19,12 +19,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from zoo.data.caching import cached
 from zoo.errors import CheckpointError
+from zoo.generation.settings import FILE as GENERATION_FILE
 from zoo.hub import remote, weights
 from zoo.hub.config import FILE as CONFIG_FILE
 from zoo.specs import HubModel
 from zoo.tokenizer.reading import FILES as TOKENIZER_FILES
 
-GENERATION_FILE = "generation_config.json"
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 

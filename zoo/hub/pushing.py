@@ -221,7 +221,7 @@ def _info(place: Place) -> ModelInfo:
 
 
 def _commit(files: dict[str, Path], place: Place, info: ModelInfo) -> str:
-    there = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    there = _files_of(info)
     sent = _to_send(files, place, info)
     gone = [name for name in there if _MODEL.fullmatch(name) and name not in files]
     if not sent and not gone:
@@ -240,9 +240,14 @@ def _commit(files: dict[str, Path], place: Place, info: ModelInfo) -> str:
     return str(done.pr_url if place.pull_request else done.commit_url)
 
 
+def _files_of(info: ModelInfo) -> dict[str, RepoSibling]:
+    """What a revision holds, by name."""
+    return {sibling.rfilename: sibling for sibling in info.siblings or ()}
+
+
 def _to_send(files: dict[str, Path], place: Place, info: ModelInfo) -> dict[str, Path]:
     """What the repository lacks, or has otherwise; a card that its owner has taken over stays."""
-    there = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    there = _files_of(info)
     sent = {name: path for name, path in files.items() if not _is_same(there.get(name), path)}
     is_ours = cards.FILE in sent and cards.MARK in sent[cards.FILE].read_text("utf-8")
     if is_ours and cards.FILE in there:
@@ -254,7 +259,7 @@ def _to_send(files: dict[str, Path], place: Place, info: ModelInfo) -> dict[str,
 
 def _holds(info: ModelInfo, files: dict[str, Path]) -> bool:
     """Whether a revision has all of the files."""
-    there = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    there = _files_of(info)
     return all(_is_same(there.get(name), path) for name, path in files.items() if name != cards.FILE)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from zoo.errors import CheckpointError
+from zoo.generation.settings import FILE as GENERATION_FILE
 from zoo.hub import config as hub_config
 from zoo.hub import weights
 from zoo.tokenizer.reading import FILES as TOKENIZER_FILES
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 # What a model's folder may hold under these names belongs to its model.
 _OWN = (
     *TOKENIZER_FILES,
-    "generation_config.json",
+    GENERATION_FILE,
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
 )
@@ -75,7 +76,7 @@ def _write(module: "ZooModule", head: str | None, folder: Path) -> None:
     hub_config.write_json(config, folder / hub_config.FILE)
     if head and module.head(head).generates:
         ids = {key: config[key] for key in _GENERATION_IDS if config.get(key) is not None}
-        hub_config.write_json({**ids, **module.generation_config}, folder / "generation_config.json")
+        hub_config.write_json({**ids, **module.generation_config}, folder / GENERATION_FILE)
     weights.write(tensors, folder)
     # safetensors makes files that no one else may read.
     shutil.copymode(folder / hub_config.FILE, folder / weights.FILE)

@@ -110,7 +110,7 @@ class Call:
         with evaluating(self.module):
             for row, tokens in ((row, new) for step in self._steps() for row, new in step.items()):
                 written[row] += tokens
-                if not self._is_whole(row, written[row]):
+                if self.decoding.beams is None and not self.decoding.is_whole(row, written[row]):
                     continue
                 new = written.pop(row)
                 whole[row // each][row] = self._text(row, new) if as_text else new
@@ -125,15 +125,6 @@ class Call:
         # A search by beams has several rows of each prompt.
         prompt = self.prompts[row // self.decoding.beams.num_return_sequences if self.decoding.beams else row]
         return self.module.new_text(prompt, new, self.settings.stop)
-
-    def _is_whole(self, row: int, new: list[int]) -> bool:
-        asked = self.decoding
-        return (
-            asked.beams is not None
-            or len(new) >= asked.max_new_tokens
-            or new[-1] in asked.eos_token_ids
-            or (asked.should_stop is not None and asked.should_stop(row, new))
-        )
 
 
 def _spelled(
