@@ -3,8 +3,8 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -95,12 +95,7 @@ def _answered(
     shows: bool,
 ) -> Iterator[tuple[Prompt, dict[str, Any]]]:
     """Each prompt with its answer, in order; a bar tells how far it is."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not (shows and console.is_terminal), transient=True) as bar:
-        task = bar.add_task("prompts", total=len(todo))
+    with _bar(len(todo), shows) as advance:
         for batch in _alike(todo):
             seed = options["seed"]
             if seed is not None:
@@ -109,7 +104,22 @@ def _answered(
             finished = model.finished([one.prompt.inputs(as_chat) for one in batch], **choices)
             for number, found in _in_order(finished):
                 yield batch[number].prompt, answer_of(found)
-                bar.advance(task)
+                advance()
+
+
+@contextmanager
+def _bar(total: int, shows: bool) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, gone at the end; what takes it one further."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not (shows and console.is_terminal):  # of early releases of rich, one that is disabled writes a line
+        yield lambda: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("prompts", total=total)
+        yield lambda: bar.advance(task)
 
 
 def _in_order(finished: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
