@@ -26,6 +26,8 @@ from zoo.training.sharding import place_among
 
 TokenizerKind = Literal["bpe", "wordpiece", "unigram"]
 
+LEAST_IDS: dict[TokenizerKind, int] = {"bpe": 256 + 1, "unigram": 256 + 3, "wordpiece": 32}
+"""Of a tokenizer that is trained: bytes and special tokens."""
 
 PROMPTS_AT_ONCE = 256
 """Texts of a batch that is asked about: texts alone, of which the model reads as many at once as it likes."""
@@ -62,14 +64,8 @@ class ZooData(L.LightningDataModule):
         super().__init__()
         self.bad_rows = BadRows(on_bad_row)
         """What is done about rows that cannot be used, and how many there were."""
-        if not 0 < validation_fraction < 1:
-            raise SpecError(
-                f"`validation_fraction` must lie between 0 and 1, got {validation_fraction}",
-                at="validation_fraction",
-            )
-        # Bytes and special tokens.
-        ids = {"bpe": 256 + 1, "unigram": 256 + 3, "wordpiece": 32}
-        least = {"batch_size": 1, "vocab_size": ids[tokenizer], "num_workers": 0}
+        require_share("validation_fraction", validation_fraction)
+        least = {"batch_size": 1, "vocab_size": LEAST_IDS[tokenizer], "num_workers": 0}
         given = {"batch_size": batch_size, "vocab_size": vocab_size, "num_workers": num_workers}
         for name, value in given.items():
             require_least(name, value, least[name])
@@ -156,11 +152,15 @@ class ZooData(L.LightningDataModule):
         model = self.model
         tokenizer = model.own_tokenizer() if model else None
         if tokenizer is None:
-            self._trained = self._trained or trained_tokenizer(self.tokenizer_kind, texts(), self.vocab_size)
+            self._trained = self._trained or self.train_tokenizer(texts())
             tokenizer = self._trained
         if model:
             model.adopt_tokenizer(tokenizer)
         return tokenizer
+
+    def train_tokenizer(self, texts: Sequence[str]) -> Tokenizer:
+        """A tokenizer of at most `vocab_size` ids over these texts."""
+        return trained_tokenizer(self.tokenizer_kind, texts, self.vocab_size)
 
     @overload
     def loader(
@@ -290,6 +290,16 @@ def require_least(name: str, value: int, least: int) -> None:
     """
     if value < least:
         raise SpecError(f"`{name}` must be at least {least}, got {value}", at=name)
+
+
+def require_share(name: str, value: float) -> None:
+    """Refuses an argument that is no share.
+
+    Raises:
+        SpecError: With its name and value.
+    """
+    if not 0 < value < 1:
+        raise SpecError(f"`{name}` must lie between 0 and 1, got {value}", at=name)
 
 
 def trained_tokenizer(kind: TokenizerKind, texts: Sequence[str], vocab_size: int) -> Tokenizer:

@@ -20,28 +20,30 @@ class Masking:
     Args:
         tokenizer: Its special tokens are never hidden.
         fraction: Share of tokens that is asked for.
-        seed: Hides the same tokens of a row each time; None draws anew.
+        seed: Hides the same tokens of a row each time; None draws anew, as RoBERTa does.
+        whole_words: Asks for all tokens of a word or for none.
 
     Raises:
         DataError: The tokenizer has no mask token.
     """
 
-    def __init__(self, tokenizer: Tokenizer, fraction: float, seed: int | None = None) -> None:
-        mask_id = tokenizer.special_id("mask_token")
-        if mask_id is None:
-            raise DataError(
-                "the tokenizer has no `mask_token` to hide tokens with", hint="use data.tokenizer: wordpiece"
-            )
+    def __init__(
+        self, tokenizer: Tokenizer, fraction: float, seed: int | None = None, *, whole_words: bool = False
+    ) -> None:
+        mask_id = mask_id_of(tokenizer, hint="use data.tokenizer: wordpiece")
         self.mask_id, self.fraction, self.seed = mask_id, fraction, seed
         self.mask_token = tokenizer.decode([mask_id], skip_special=False)
         special = tokenizer.backend.get_added_tokens_decoder()
         self.is_special = torch.tensor([number in special for number in range(tokenizer.vocab_size)])
+        self.begins_word = torch.tensor(tokenizer.begins_word()) if whole_words else None
 
     def __call__(self, rows: list[Batch]) -> Batch:
         """One batch; `labels` are the hidden tokens, -100 elsewhere. What had no label is padding."""
         ids_BT = torch.stack([row["input_ids"] for row in rows])
         real_BT = torch.stack([row["labels"] for row in rows]) != IGNORED
         draw_BT, fate_BT, other_BT = torch.stack([self._draws(ids_T) for ids_T in ids_BT], dim=1)
+        if self.begins_word is not None:
+            draw_BT = draw_BT.gather(1, _first_of_word(self.begins_word[ids_BT]))
         hidden_BT = (draw_BT < self.fraction) & real_BT & ~self.is_special[ids_BT]
         others_BT = (other_BT * len(self.is_special)).long()
         changed_BT = torch.where(fate_BT < 0.8, self.mask_id, torch.where(fate_BT < 0.9, others_BT, ids_BT))
@@ -53,7 +55,29 @@ class Masking:
 
     def _draws(self, ids_T: Tensor) -> Tensor:
         """Three numbers from 0 to 1 for each token of a row: whether, how and by what it is hidden."""
-        generator = None
-        if self.seed is not None:
-            generator = torch.Generator().manual_seed(self.seed + zlib.crc32(ids_T.numpy().tobytes()))
-        return torch.rand(3, len(ids_T), generator=generator)
+        return torch.rand(3, len(ids_T), generator=generator_of(ids_T, self.seed))
+
+
+def _first_of_word(begins_BT: Tensor) -> Tensor:
+    """Where the word of each token begins in its row."""
+    places_BT = torch.arange(begins_BT.shape[1]).expand_as(begins_BT)
+    return places_BT.where(begins_BT, 0).cummax(dim=1).values
+
+
+def generator_of(ids_T: Tensor, seed: int | None) -> torch.Generator | None:
+    """Draws the same for a row each time; None, which is torch's own, without a seed."""
+    if seed is None:
+        return None
+    return torch.Generator().manual_seed(seed + zlib.crc32(ids_T.numpy().tobytes()))
+
+
+def mask_id_of(tokenizer: Tokenizer, hint: str) -> int:
+    """The id that hides tokens.
+
+    Raises:
+        DataError: The tokenizer has none.
+    """
+    found = tokenizer.special_id("mask_token")
+    if found is None:
+        raise DataError("the tokenizer has no `mask_token` to hide tokens with", hint=hint)
+    return found

@@ -2,20 +2,21 @@
 
 import gzip
 import math
+from typing import ClassVar
 
 import numpy as np
 from torch.utils.data import DataLoader
 
 from zoo.data.bad_rows import OnBadRow
-from zoo.data.base import TokenizerKind, ZooData, require_least
-from zoo.data.loading import HeldOut, Loader
+from zoo.data.base import TokenizerKind, ZooData, require_least, require_share
+from zoo.data.loading import Collate, HeldOut, Loader
 from zoo.data.masking import Masking
 from zoo.data.measures import Measure
 from zoo.data.packing import Packing
 from zoo.data.reading import Document, read
 from zoo.data.rows import Pieces, Rows, token_file
 from zoo.data.splitting import split
-from zoo.errors import DataError, SpecError
+from zoo.errors import DataError
 from zoo.heads.base import Batch
 from zoo.modules.base import ZooModule
 from zoo.tokenizer import Tokenizer
@@ -40,6 +41,7 @@ class Text(ZooData):
         vocab_size: Of the tokenizer that is trained.
         sequence_length: Tokens of a row.
         mask_fraction: Share of tokens that a masked language model is asked for.
+        whole_words: Whether it is asked for all tokens of a word or for none.
         packing: Packs documents into rows, in place of joining all of them.
         batch_size: Rows of a batch.
         seed: Of the order in which rows are drawn.
@@ -48,7 +50,7 @@ class Text(ZooData):
     """
 
     tasks = frozenset({"text-generation", HIDING})
-    measure = Measure(
+    measure: ClassVar[Measure | None] = Measure(
         name="bits_per_byte", subject="to tell a byte it never saw", unit="bits (fewer is better)", form=".3f"
     )
 
@@ -62,6 +64,7 @@ class Text(ZooData):
         vocab_size: int = 8192,
         sequence_length: int = 256,
         mask_fraction: float = 0.15,
+        whole_words: bool = False,
         packing: bool = False,
         batch_size: int = 16,
         seed: int = 0,
@@ -72,12 +75,10 @@ class Text(ZooData):
             validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers, on_bad_row
         )
         require_least("sequence_length", sequence_length, 2)
-        if not 0 < mask_fraction < 1:
-            raise SpecError(
-                f"`mask_fraction` must lie between 0 and 1, got {mask_fraction}", at="mask_fraction"
-            )
+        require_share("mask_fraction", mask_fraction)
         self.source, self.text, self.validation = source, text, validation
-        self.sequence_length, self.mask_fraction, self.packing = sequence_length, mask_fraction, packing
+        self.sequence_length, self.packing = sequence_length, packing
+        self.mask_fraction, self.whole_words = mask_fraction, whole_words
         self.training_rows: Rows | Pieces | None = None
         self.validation_rows: Rows | Pieces | None = None
         self._parts: tuple[list[Document], list[Document]] | None = None
@@ -109,9 +110,13 @@ class Text(ZooData):
         sizes = np.array(tokenizer.num_bytes(), dtype=np.int32)
         kind = Pieces if self.packing else Rows
         self.training_rows, self.validation_rows = (
-            kind(token_file(part, tokenizer, end), sizes, self.sequence_length, end)
+            kind(token_file(part, tokenizer, end), sizes, self.room(tokenizer), end)
             for part in (training, held_out)
         )
+
+    def room(self, tokenizer: Tokenizer) -> int:
+        """Tokens of text in a row."""
+        return self.sequence_length
 
     def require_fit(self, model: ZooModule) -> None:
         """Refuses a model that cannot read these rows.
@@ -131,7 +136,7 @@ class Text(ZooData):
         rows = self.training_rows
         assert rows is not None
         if isinstance(rows, Rows):
-            return self.loader(rows, self._masking(None), is_training=True)
+            return self.loader(rows, self._collate(None), is_training=True)
         lengths, row_tokens = rows.lengths, self.sequence_length
         return self.loader(
             rows, self._packing(rows, None), is_training=True, lengths=lengths, row_tokens=row_tokens
@@ -141,18 +146,22 @@ class Text(ZooData):
         """Held-out rows in order."""
         rows = self.validation_rows
         assert rows is not None
-        collate = self._masking(self.seed) if isinstance(rows, Rows) else self._packing(rows, self.seed)
+        collate = self._collate(self.seed) if isinstance(rows, Rows) else self._packing(rows, self.seed)
         return self.loader(rows, collate, is_training=False)
 
     def _packing(self, pieces: Pieces, seed: int | None) -> Packing:
         return Packing(self.sequence_length, pieces.end, self._masking(seed))
+
+    def _collate(self, seed: int | None) -> Collate | None:
+        """What makes a batch of rows; with a seed, the same one each time."""
+        return self._masking(seed)
 
     def _masking(self, seed: int | None) -> Masking | None:
         head = self.model and self.model.head_specs[self.model.head_name(self.head)]
         if head is None or head.task != HIDING:
             return None
         assert self._tokenizer is not None
-        return Masking(self._tokenizer, self.mask_fraction, seed)
+        return Masking(self._tokenizer, self.mask_fraction, seed, whole_words=self.whole_words)
 
     def predict_dataloader(self) -> "DataLoader[Batch]":
         """The first words of each held-out document, as `prompts`; one is hidden for a head that tells it."""

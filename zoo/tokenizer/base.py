@@ -1,8 +1,8 @@
 """A model's tokenizer: `tokenizers.Tokenizer` with what the checkpoint's files say around it."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from zoo.errors import DataError
-from zoo.tokenizer import byte_counts, chat, reading, special_tokens
+from zoo.tokenizer import byte_counts, chat, reading, special_tokens, words
 from zoo.tokenizer.chat import Message
 
 _NO_LIMIT = 2**31
@@ -110,6 +110,28 @@ class Tokenizer:
                 # Added ones are as they stand in texts.
                 sizes[index] = len(token.encode()) if index in added else size_of(token)
         return sizes
+
+    def begins_word(self) -> list[bool]:
+        """Whether each id begins a word; special tokens are words of their own."""
+        added, begins = self.backend.get_added_tokens_decoder(), words.begins_word(self.backend)
+        found = [True] * self.vocab_size
+        for token, index in self.backend.get_vocab(with_added_tokens=True).items():
+            found[index] = index in added or begins(token)
+        return found
+
+    def with_special_tokens(self, named: Mapping[str, str], more: Sequence[str] = ()) -> Self:
+        """The same with special tokens at the end of its vocabulary.
+
+        Args:
+            named: Texts of tokens by name: `mask_token`.
+            more: Texts of tokens without a name.
+        """
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        backend.add_special_tokens([*named.values(), *more])
+        config = {**self.config, **named}
+        if more:
+            config["additional_special_tokens"] = [*config.get("additional_special_tokens", []), *more]
+        return replace(self, backend=backend, config=config)
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Ids of a text, with the special tokens that the checkpoint puts around it.

@@ -82,3 +82,24 @@ def test_without_a_masked_head_nothing_is_hidden(sources: Write) -> None:
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     assert torch.equal(batch["labels"], batch["input_ids"])
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_whole_words_are_asked_for_or_left(kind: str) -> None:
+    text = "the catastrophes sat on unbelievable mats and the dogs ran to redder suns " * 12
+    tokenizer = train(kind, [text], 50 if kind == "wordpiece" else 280)
+    if tokenizer.special_id("mask_token") is None:
+        tokenizer = tokenizer.with_special_tokens({"mask_token": "<mask>"})
+    ids = torch.tensor(tokenizer.encode(text, special=False))
+    begins = torch.tensor(tokenizer.begins_word())[ids]
+    begins[0] = True
+    words = begins.cumsum(0)
+    shares = []
+    for seed in range(40):
+        row = {"input_ids": ids, "labels": ids}
+        hidden = Masking(tokenizer, 0.15, seed, whole_words=True)([row])["labels"][0] != IGNORED
+        for word in words.unique():
+            assert hidden[words == word].unique().numel() == 1
+        shares.append(hidden.double().mean().item())
+    assert words.max() < len(ids)  # there are words of several tokens
+    assert sum(shares) / len(shares) == pytest.approx(0.15, abs=0.03)
