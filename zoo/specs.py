@@ -129,6 +129,8 @@ class HubHead:
     """
     prefix: str = ""
     """What stands before the backbone's names in files with this head."""
+    width: int | None = None
+    """Channels from which a language model's projection makes logits; None: hidden_size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +168,8 @@ class BackboneSpec(Spec, ABC):
     """What may stand before the backbone's names in a file, or be missing there: `bert.`"""
     unread: ClassVar[frozenset[str]] = frozenset()
     """Tensors that files may hold and the model does not read, by their Hub names, with `{}` for any part."""
+    absent: ClassVar[frozenset[str]] = frozenset()
+    """Sizes that may be 0, there being no such part then."""
     is_bounded: ClassVar[bool] = True
     """Whether texts longer than `max_tokens` cannot be read at all."""
     without: ClassVar[Mapping[str, str]] = {}
@@ -176,8 +180,9 @@ class BackboneSpec(Spec, ABC):
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             is_size = name.startswith("num_") or name.endswith(("_size", "_dim", "max_position_embeddings"))
-            if is_size and value is not None and value < 1:
-                raise SpecError(f"`{name}` must be at least 1, got {value}", at=name)
+            least = 0 if name in self.absent else 1
+            if is_size and value is not None and value < least:
+                raise SpecError(f"`{name}` must be at least {least}, got {value}", at=name)
             if "dropout" in name and value is not None and not 0 <= value <= 1:
                 raise SpecError(f"`{name}` must lie in [0, 1], got {value}", at=name)
 

@@ -38,7 +38,8 @@ class LanguageModelHead(Head):
         super().__init__()
         hub_head = spec.hub_head(name)
         self.transform = hub_head.transform(spec) if hub_head.transform else nn.Identity()
-        self.projection = nn.Linear(spec.hidden_size, spec.vocab_size, bias=hub_head.bias)
+        width = spec.hidden_size if hub_head.width is None else hub_head.width
+        self.projection = nn.Linear(width, spec.vocab_size, bias=hub_head.bias)
         self.shift = Shift(spec.vocab_size) if hub_head.shifts else None
         self.tie_word_embeddings = spec.tie_word_embeddings
 

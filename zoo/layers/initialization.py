@@ -58,7 +58,7 @@ def initialize(module: nn.Module, std: float) -> None:
 
 
 def _initialize(part: nn.Module, std: float) -> None:
-    if isinstance(part, nn.Linear | nn.Embedding):
+    if isinstance(part, nn.Linear | nn.Conv1d | nn.Embedding):
         padding = part.padding_idx if isinstance(part, nn.Embedding) else None
 
         def draw(weight: Tensor) -> None:
@@ -67,7 +67,7 @@ def _initialize(part: nn.Module, std: float) -> None:
                 weight[padding].zero_()
 
         fill(part.weight, draw)
-        if isinstance(part, nn.Linear) and part.bias is not None:
+        if not isinstance(part, nn.Embedding) and part.bias is not None:
             nn.init.zeros_(part.bias)
     elif callable(reset := getattr(part, "reset_parameters", None)):
         reset()

@@ -14,16 +14,25 @@ class DenseNorm(nn.Module):
         activation: A name of `ACTIVATIONS`.
         norm: What norms in the end.
         bias: Whether the layer has a bias.
+        output_size: Width of what comes out; by default hidden_size.
     """
 
-    def __init__(self, hidden_size: int, activation: str, norm: nn.Module, *, bias: bool = True) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        activation: str,
+        norm: nn.Module,
+        *,
+        bias: bool = True,
+        output_size: int | None = None,
+    ) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.dense = nn.Linear(hidden_size, output_size or hidden_size, bias=bias)
         self.activation = ACTIVATIONS[activation]
         self.norm = norm
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(…, hidden_size) in and out."""
+        """(…, hidden_size) to (…, output_size)."""
         output: Tensor = self.norm(self.activation(self.dense(hidden)))
         return output
 
