@@ -75,11 +75,18 @@ def prove(request: pytest.FixtureRequest) -> Callable[..., Parity]:
     return prove
 
 
+LABELS = {
+    "single_label_classification": torch.tensor([2, 0, 1]),
+    "multi_label_classification": torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]),
+    "regression": torch.tensor([0.5, -2.0, 3.0]),
+}
+
+
 def batch_for(head: str, sizes: dict[str, Any]) -> Batch:
     """A padded batch with the labels that a head takes."""
     batch = padded_batch(sizes["vocab_size"])
     if head == "SequenceClassification":
-        batch["labels"] = torch.tensor([2, 0, 1])
+        batch["labels"] = LABELS[sizes.get("problem_type", "single_label_classification")]
     if head == "Seq2SeqLM":
         batch["labels"] = batch["labels"][:, :9].roll(1, 0)
     eos, pad = sizes.get("eos_token_id"), sizes.get("pad_token_id")
@@ -98,7 +105,8 @@ def prove_both_ways(prove: Callable[..., Parity], tmp_path: Path) -> Callable[..
     def prove_both_ways(
         architecture: str, head: str, variant: str, sizes: dict[str, Any], std: float = 0.3
     ) -> None:
-        more = {"num_labels": 3} if head == "SequenceClassification" else {}
+        num_labels = 1 if sizes.get("problem_type") == "regression" else 3
+        more = {"num_labels": num_labels} if head == "SequenceClassification" else {}
         model = made_by_transformers(architecture, {**sizes, **more}, std)
         model.save_pretrained(tmp_path / "theirs")
         batch = batch_for(head, sizes)

@@ -32,6 +32,12 @@ def test_parity_with_transformers_both_ways(
     prove_both_ways(HEADS[head], head, variant, {**TINY, **VARIANTS[variant]})
 
 
+@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+def test_parity_of_labels_and_numbers(prove_both_ways: Callable[..., None], problem_type: str) -> None:
+    head = "SequenceClassification"
+    prove_both_ways(HEADS[head], head, problem_type, {**TINY, "problem_type": problem_type})
+
+
 def test_segments_reach_the_model(tmp_path: Path) -> None:
     model = made_by_transformers("BertForMaskedLM", TINY)
     model.save_pretrained(tmp_path)

@@ -48,7 +48,7 @@ class ZooData(L.LightningDataModule):
 
     tasks: ClassVar[frozenset[str]]
     """The tasks of heads that the batches are made for, in the Hub's words."""
-    measure: ClassVar[Measure | None] = None
+    measure: Measure | None = None
     """What tells how well a model does beside `baselines`."""
 
     def __init__(

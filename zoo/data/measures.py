@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class Question(NamedTuple):
-    """A held-out text that a model is asked about, and the right answer."""
+    """A held-out text, or pair of texts, that a model is asked about, and the right answer."""
 
-    text: str
+    text: str | tuple[str, str]
     answer: str
 
 

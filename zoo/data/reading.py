@@ -6,12 +6,16 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+from zoo.data import splits
 from zoo.data.bad_rows import BadRows
 from zoo.errors import DataError, did_you_mean
+
+T = TypeVar("T")
 
 SUFFIXES = (".txt", ".text", ".md", ".py", ".jsonl", ".jsonl.gz", ".json.gz", ".csv")
 
@@ -33,6 +37,27 @@ class Row:
     place: str
 
 
+@dataclass(frozen=True)
+class Record:
+    """Values of any kind by column, and where they were found."""
+
+    values: Mapping[str, Any]
+    place: str
+
+    def require(self, *columns: str) -> None:
+        """Refuses a row that lacks one of these columns.
+
+        Raises:
+            DataError: With the nearest that it has.
+        """
+        for column in columns:
+            _require(self.values, column, self.place)
+
+
+Parse = Callable[[Mapping[str, object], Sequence[str], str], Iterator[T]]
+"""What is kept of a row's values under these columns, from this place."""
+
+
 def read(source: str, column: str, bad: BadRows | None = None) -> list[Document]:
     """The documents of a file, of every file of a folder, or of a data set on the Hub.
 
@@ -51,39 +76,51 @@ def read_rows(source: str, columns: Sequence[str], bad: BadRows | None = None) -
     """The rows of a file, of every file of a folder, or of a data set on the Hub.
 
     Args:
-        source: A path, or `owner/name[:split]`.
+        source: A path, or `owner/name[@revision][#configuration]`; either may be followed by `:split`.
         columns: What is read of a row; a row without text in the first is left out.
         bad: What is done about a row that cannot be read; by default it is an error.
 
     Raises:
         DataError: Nothing is there, or a row cannot be read; it names file and line.
     """
-    path, bad = Path(source), bad or BadRows()
+    return _read_source(source, columns, _row, bad or BadRows())
+
+
+def read_records(source: str, columns: Sequence[str], bad: BadRows | None = None) -> list[Record]:
+    """The rows of a source with values of any kind, as jsonl and the Hub have them.
+
+    Args:
+        source: As in `read_rows`.
+        columns: What every row must have.
+        bad: What is done about a row that cannot be read; by default it is an error.
+
+    Raises:
+        DataError: Nothing is there, or a row cannot be read; it names file and line.
+    """
+    return _read_source(source, columns, _record, bad or BadRows())
+
+
+def _read_source(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> list[T]:
     known = bad.count
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
-        rows = [row for file in files for row in _read_file(file, columns, bad)]
-        if not rows:
-            raise bad.since(known, source) or DataError(
-                f"the folder {path} holds no text", hint=f"read are: {', '.join(SUFFIXES)}"
-            )
-        return rows
-    if path.is_file():
-        rows = list(_read_file(path, columns, bad))
-        if not rows:
-            raise bad.since(known, source) or DataError(f"{path} is empty")
-        return rows
-    if path.suffix or source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise DataError(f"no file or folder `{source}`", hint="give a path, or a data set's `owner/name`")
-    return _read_hub(source, columns, bad)
+    files = splits.files_of(source, SUFFIXES)
+    if files is None:
+        return _read_hub(source, columns, parse, bad)
+    rows = [row for file in files for row in _read_file(file, columns, parse, bad)]
+    if not rows:
+        empty = DataError(f"{source} is empty")
+        if Path(source).is_dir():
+            hint = f"read are: {', '.join(SUFFIXES)}"
+            empty = DataError(f"the folder {source} holds no text", hint=hint)
+        raise bad.since(known, source) or empty
+    return rows
 
 
-def _read_file(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+def _read_file(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
     if path.name.endswith((".jsonl", ".jsonl.gz", ".json.gz")):
-        return _read_jsonl(path, columns, bad)
+        return _read_jsonl(path, columns, parse, bad)
     if path.suffix == ".csv":
-        return _read_csv(path, columns, bad)
-    return _read_text(path, columns, bad)
+        return _read_csv(path, columns, parse, bad)
+    return _read_text(path, columns, parse, bad)
 
 
 def _content(path: Path, bad: BadRows) -> str:
@@ -94,23 +131,26 @@ def _content(path: Path, bad: BadRows) -> str:
         return raw.decode("utf-8", errors).removeprefix("\ufeff")  # some editors begin a file with a mark
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path} is not UTF-8: byte {error.start}", source=f"{path}:{line}") from error
+        raise DataError(
+            f"{path} is not UTF-8: byte {error.start}", source=f"{path}:{line}", hint="save it as UTF-8"
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _read_text(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
-    if len(columns) > 1:
-        raise DataError(f"{path} is one text, it has no `{columns[1]}`", hint="give jsonl or csv")
+def _read_text(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
+    if len(columns) != 1:
+        lacking = f"`{columns[1]}`" if columns else "columns"
+        raise DataError(f"{path} is one text, it has no {lacking}", hint="give jsonl or csv")
     with bad.row():
-        yield from _row({columns[0]: _content(path, bad)}, columns, str(path))
+        yield from parse({columns[0]: _content(path, bad)}, columns, str(path))
 
 
-def _read_jsonl(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+def _read_jsonl(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
     for number, line in enumerate(_content(path, bad).split("\n"), 1):  # texts may hold other breaks
         if line.strip():
             with bad.row():
-                yield from _row(_object(line, f"{path}:{number}"), columns, f"{path}:{number}")
+                yield from parse(_object(line, f"{path}:{number}"), columns, f"{path}:{number}")
 
 
 def _object(line: str, place: str) -> Mapping[str, object]:
@@ -123,7 +163,7 @@ def _object(line: str, place: str) -> Mapping[str, object]:
     return row
 
 
-def _read_csv(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+def _read_csv(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
     limit = csv.field_size_limit(sys.maxsize)  # a field may be a book
     try:
         rows = _fields(path, bad)
@@ -131,8 +171,12 @@ def _read_csv(path: Path, columns: Sequence[str], bad: BadRows) -> Iterator[Row]
         for place, row in rows:
             with bad.row():
                 if len(row) != len(header):
-                    raise DataError(f"a row has {len(row)} fields, the header {len(header)}", source=place)
-                yield from _row(dict(zip(header, row, strict=True)), columns, place)
+                    raise DataError(
+                        f"a row has {len(row)} fields, the header {len(header)}",
+                        source=place,
+                        hint="a field that holds a comma must stand in quotes",
+                    )
+                yield from parse(dict(zip(header, row, strict=True)), columns, place)
     finally:
         csv.field_size_limit(limit)
 
@@ -161,12 +205,31 @@ def _row(row: Mapping[str, object], columns: Sequence[str], place: str) -> Itera
         yield Row(values, place)
 
 
-def _value(row: Mapping[str, object], column: str, place: str, may_be_number: bool) -> str:
+def _record(row: Mapping[str, object], columns: Sequence[str], place: str) -> Iterator[Record]:
+    record = Record(row, place)
+    record.require(*columns)
+    yield record
+
+
+def _require(row: Mapping[str, object], column: str, place: str) -> None:
     if column not in row:
         raise DataError(f"a row has no `{column}`", source=place, hint=did_you_mean(column, row))
+
+
+def _value(row: Mapping[str, object], column: str, place: str, may_be_number: bool) -> str:
+    _require(row, column, place)
     value = row[column]
     if may_be_number and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    return whole_text(value, column, place)
+
+
+def whole_text(value: object, column: str, place: str) -> str:
+    """A value that must be a text.
+
+    Raises:
+        DataError: It is none, or holds what no encoding can write.
+    """
     if not isinstance(value, str):
         raise DataError(f"`{column}` must be a text, got {type(value).__name__}", source=place)
     try:
@@ -176,32 +239,61 @@ def _value(row: Mapping[str, object], column: str, place: str, may_be_number: bo
     return value
 
 
-def _read_hub(source: str, columns: Sequence[str], bad: BadRows) -> list[Row]:
+def require_text(value: object, column: str, place: str) -> str:
+    """A value that must be a text with something in it.
+
+    Raises:
+        DataError: It is none, or is empty.
+    """
+    text = whole_text(value, column, place)
+    if not text.strip():
+        raise DataError(
+            f"`{column}` is empty",
+            source=place,
+            hint="give it a text, or leave such rows out: data.on_bad_row: skip",
+        )
+    return text
+
+
+def _read_hub(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> list[T]:
     import datasets  # takes seconds to import, and local files do without
 
-    name, _, split = source.partition(":")
+    whole, _, split = source.partition(":")
+    name, _, configuration = whole.partition("#")
+    name, _, revision = name.partition("@")
+    chosen = {"name": configuration, "revision": revision}
+    given = {key: value for key, value in chosen.items() if value}
     try:
-        rows = datasets.load_dataset(name, split=split or "train")
+        rows = datasets.load_dataset(name, split=split or "train", **given)
     except Exception as error:  # datasets raises many kinds for what is not to be had
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"the data set `{source}` cannot be had: {reason}") from error
     features = getattr(rows, "features", None) or {}
-    names = {column: features[column].names for column in columns if hasattr(features.get(column), "names")}
-    kept: list[Row] = []
+    names = {column: _names(feature) for column, feature in features.items()}
+    kept: list[T] = []
     known = bad.count
     for number, row in enumerate(rows):
         with bad.row():
-            kept += _row(_with_names(row, names), columns, f"{source} row {number}")
+            kept += parse(_with_names(row, names), columns, f"{source} row {number}")
     if not kept:
         raise bad.since(known, source) or DataError(f"the data set `{source}` holds no text")
     return kept
 
 
+def _names(feature: Any) -> Sequence[str]:
+    """The names of a column of labels, or of lists of labels; of any other, none."""
+    inner = getattr(feature, "feature", feature)
+    return getattr(inner, "names", None) or ()
+
+
 def _with_names(row: Mapping[str, object], names: Mapping[str, Sequence[str]]) -> Mapping[str, object]:
     """A row in whose columns of labels names stand for numbers; -1, the Hub's none, stays."""
-    named = dict(row)
-    for column in names:
-        number = row.get(column)
-        if isinstance(number, int) and number >= 0:
-            named[column] = names[column][number]
-    return named
+    return {column: _named(value, names.get(column, ())) for column, value in row.items()}
+
+
+def _named(value: object, names: Sequence[str]) -> object:
+    if names and isinstance(value, list):
+        return [_named(item, names) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
+        return names[value]
+    return value

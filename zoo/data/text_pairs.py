@@ -11,6 +11,7 @@ from zoo.data.loading import HeldOut, Loader
 from zoo.data.measures import Measure, Question
 from zoo.data.packing import in_rows, laid_out
 from zoo.data.reading import read_rows
+from zoo.data.splits import halves
 from zoo.data.splitting import apart
 from zoo.errors import DataError
 from zoo.heads.base import Batch
@@ -37,10 +38,12 @@ class TextPairs(ZooData):
     """Pairs of texts, for encoder-decoders.
 
     Args:
-        source: A jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name[:split]`.
+        source: A jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name[#configuration]`;
+            either may be followed by `:split`.
         input: Where the text that is read stands in a row.
         target: Where the text that is to be written stands.
-        validation: A source for validation; by default some of `source` is held out.
+        validation: A source for validation, or the name of a split of `source`, which for a folder begins
+            its files' names; by default some of `source` is held out.
         validation_fraction: Share of `source` that is held out.
         tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
         vocab_size: Of the tokenizer that is trained.
@@ -102,10 +105,10 @@ class TextPairs(ZooData):
 
     def read(self) -> tuple[list[Pair], list[Pair]]:
         """Reads the source, and holds some of it out where no other is named."""
-        training = self._read(self.source)
-        if self.validation is not None:
-            return training, self._read(self.validation)
-        return apart(training, lambda pair: pair.input, self.validation_fraction)
+        training, validation = halves(self.source, self.validation)
+        if validation is not None:
+            return self._read(training), self._read(validation)
+        return apart(self._read(training), lambda pair: pair.input, self.validation_fraction)
 
     def _read(self, source: str) -> list[Pair]:
         rows = read_rows(source, [self.input, self.target], self.bad_rows)

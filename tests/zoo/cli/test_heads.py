@@ -135,7 +135,7 @@ def test_a_row_that_is_wrong_is_named_with_its_line(command: Command, place: Pat
     outcome = command("fit", "--config", "recipe.yaml")
     assert (outcome.code, outcome.err) == (
         2,
-        "zoo: `label` is empty\n  at    data.parts.kind\n  in    rows.jsonl:61\n",
+        "zoo: `label` is empty\n  at    data.parts.kind\n  in    rows.jsonl:61\n  give each text a label\n",
     )
 
 

@@ -135,7 +135,8 @@ def test_a_row_that_cannot_be_read_is_named_by_file_and_line(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(raw)
-    assert refusal(path) == f"{message}\n  in    {path}:{line}"
+    hint = "\n  a field that holds a comma must stand in quotes" if "fields" in message else ""
+    assert refusal(path) == f"{message}\n  in    {path}:{line}{hint}"
     assert refusal(tmp_path) == refusal(path)
 
 
@@ -181,7 +182,7 @@ def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
 def test_a_file_in_another_encoding_is_named_with_the_line(mark: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(mark + b"one\ntwo\nM\xfcller\n")
-    assert refusal(path) == f"{path} is not UTF-8: byte {len(mark) + 9}\n  in    {path}:3"
+    assert refusal(path) == f"{path} is not UTF-8: byte {len(mark) + 9}\n  in    {path}:3\n  save it as UTF-8"
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,123 @@ def test_a_row_that_is_wrong_is_refused_with_its_place(
         assert caught.value.hint == "they are: food, pet, sky"
 
 
+def told(source: str, head: Any, **choices: Any) -> tuple[TextClassification, EncoderModule]:
+    spec = zoo.encoders.Bert(**{**zoo.encoders.Bert.tiny, "num_hidden_layers": 1})
+    data, module = data_of(source, **choices), EncoderModule(spec, head)
+    attach(data, module)
+    data.setup("fit")
+    return data, module
+
+
+NUMBER = zoo.heads.SequenceClassification(problem_type="regression")
+SEVERAL = zoo.heads.SequenceClassification(problem_type="multi_label_classification")
+
+
+@pytest.mark.parametrize("columns", [("sentence1", "sentence2"), ("text_a", "text_b"), ("left", "right")])
+def test_pairs_are_read_as_the_tokenizer_joins_them(tmp_path: Path, columns: tuple[str, str]) -> None:
+    rows = [{columns[0]: f"cat {n}", columns[1]: f"a red dog {n}", "label": n % 2} for n in range(20)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = {"text": list(columns)} if "left" in columns else {}
+    data = data_of(str(tmp_path / "rows.jsonl"), **given)
+    data.setup("fit")
+    held_out, seen = data.examples()[1], []
+    assert data._tokenizer is not None
+    for batch in data.val_dataloader():
+        assert "token_type_ids" in batch
+        seen += [
+            ids[real.bool()].tolist()
+            for ids, real in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+        ]
+    assert seen == [list(data._tokenizer.backend.encode(*example.text).ids) for example in held_out]
+    assert data.questions()[0].text == held_out[0].text
+
+
+def test_numbers_are_told_of_texts(tmp_path: Path) -> None:
+    rows = [("text", "score"), *((f"cat {n}", n / 4) for n in range(20))]
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    data, module = told(str(tmp_path / "rows.csv"), NUMBER)
+    numbers = {number for batch in data.val_dataloader() for number in batch["labels"].tolist()}
+    assert numbers == {int(example.text[4:]) / 4 for example in data.examples()[1]}
+    assert module.head_specs["head"] == NUMBER
+    assert (data.measure.name, data.baselines()) == ("pearson", {})
+
+
+@pytest.mark.parametrize("form", ["list", "csv"])
+def test_several_labels_are_told_of_texts(tmp_path: Path, form: str) -> None:
+    held = [[], ["joy"], ["joy", "fear"], ["anger"]]
+    if form == "list":
+        lines = (json.dumps({"text": f"cat {n}", "labels": held[n % 4]}) for n in range(20))
+    else:
+        lines = iter(["text,labels", *(f"cat {n},{'|'.join(held[n % 4])}" for n in range(20))])
+    source = tmp_path / f"rows.{'jsonl' if form == 'list' else 'csv'}"
+    source.write_text("\n".join(lines))
+    data, module = told(str(source), SEVERAL)
+    assert data.labels == ["anger", "fear", "joy"]
+    rows = [row for batch in data.val_dataloader() for row in batch["labels"].tolist()]
+    for example, row in zip(data.examples()[1], rows, strict=True):
+        names = held[int(str(example.text)[4:]) % 4]
+        assert row == [float(label in names) for label in data.labels]
+    assert module.head_specs["head"].labels == data.labels
+
+
+@pytest.mark.parametrize(
+    ("head", "line", "message", "hint"),
+    [
+        (NUMBER, '{"text": "a", "label": "high"}', "`label` must be a number, got 'high'", None),
+        (NUMBER, '{"text": "a", "label": true}', "`label` must be a number, got True", None),
+        (NUMBER, '{"text": "a", "label": NaN}', "`label` must be a number, got nan", None),
+        (
+            SEVERAL, '{"text": "a", "label": 3}', "`label` must be labels, got 3",
+            "give a list, or in a csv names with `|` between",
+        ),
+        (
+            NUMBER, '{"text": " ", "label": 1}', "`text` is empty",
+            "give it a text, or leave such rows out: data.on_bad_row: skip",
+        ),
+        (NUMBER, '{"text_a": "b", "text_b": "", "label": 1}', "`text_b` is empty",
+            "give it a text, or leave such rows out: data.on_bad_row: skip"),
+        (NUMBER, '{"txt": "b", "label": 1}', "a row has no `text`", "did you mean `txt`?"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_is_refused_with_its_place(
+    tmp_path: Path, head: Any, line: str, message: str, hint: str | None
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a cat", "label": "1"}\n' * 3 + line)
+    with pytest.raises(DataError) as caught:
+        told(str(path), head)
+    assert (caught.value.message, caught.value.source, caught.value.hint) == (message, f"{path}:4", hint)
+
+
+def test_a_folder_is_trained_on_by_its_splits(tmp_path: Path) -> None:
+    write(tmp_path / "train-0.jsonl", 20)
+    write(tmp_path / "dev.jsonl", 7)
+    write(tmp_path / "test.jsonl", 3)
+    training, held_out = data_of(str(tmp_path), validation="validation").examples()
+    assert (len(training), len(held_out)) == (20, 7)
+    training, held_out = data_of(f"{tmp_path}:dev", validation="test").examples()
+    assert (len(training), len(held_out)) == (7, 3)
+    with pytest.raises(DataError) as caught:
+        data_of(str(tmp_path), validation="other").examples()
+    assert str(caught.value) == (
+        f"the folder {tmp_path} has no split `other`\n  its files: dev.jsonl, test.jsonl, train-0.jsonl"
+    )
+
+
+def test_a_data_set_of_the_hub_is_trained_on_by_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load_dataset(*name: str, **choices: str) -> datasets.Dataset:
+        asked.append((*name, choices))
+        return datasets.Dataset.from_dict({"sentence": ["a cat"] * 3, "label": [0, 1, 0]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    data_of("me/films@main#cola", validation="validation").examples()
+    chosen = {"name": "cola", "revision": "main"}
+    assert asked == [("me/films", {"split": split, **chosen}) for split in ("train", "validation")]
+
+
 @pytest.mark.parametrize(("labels", "message"), [(1, "`labels` must name at least two, got ['pet']")])
 def test_data_of_one_label_teach_nothing(tmp_path: Path, labels: int, message: str) -> None:
     data = data_of(write(tmp_path / "rows.jsonl", names=dict.fromkeys(KINDS, "pet")))

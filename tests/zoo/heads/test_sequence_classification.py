@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -94,6 +94,7 @@ def test_loss_and_measures_equal_a_hand_computation(build: Build) -> None:
             "loss": nats / len(every_label),
             "accuracy": right / len(every_label),
             "f1": f1_score(every_label, every_guess, average="macro"),
+            "mcc": matthews_corrcoef(every_label, every_guess),
         },
         rel=1e-5,
     )
@@ -207,14 +208,19 @@ def test_a_config_without_names_has_the_hubs_two() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"id2label": {"0": "LABEL_0"}}, "config.json says 1 and regression"),
-        ({"problem_type": "multi_label_classification"}, "config.json says 2 and multi_label_classification"),
+        ({"problem_type": "regression"}, "config.json says regression and 2"),
+        (
+            {"problem_type": "single_label_classification", "id2label": {"0": "LABEL_0"}},
+            "config.json says single_label_classification and 1",
+        ),
     ],
 )
 def test_other_problems_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as caught:
         zoo.heads.SequenceClassification.of_config(config)
-    assert str(caught.value) == f"zoo.heads.SequenceClassification tells one of several labels, {message}"
+    assert str(caught.value) == (
+        f"zoo.heads.SequenceClassification tells one number or several labels, {message}"
+    )
 
 
 def test_a_checkpoint_takes_no_other_head(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Recipes that train a published model on a task."""
