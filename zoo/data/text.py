@@ -2,7 +2,6 @@
 
 import gzip
 import math
-from typing import ClassVar
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -50,7 +49,7 @@ class Text(ZooData):
     """
 
     tasks = frozenset({"text-generation", HIDING})
-    measure: ClassVar[Measure | None] = Measure(
+    measure: Measure | None = Measure(
         name="bits_per_byte", subject="to tell a byte it never saw", unit="bits (fewer is better)", form=".3f"
     )
 
