@@ -131,6 +131,10 @@ class HubHead:
     """What stands before the backbone's names in files with this head."""
     width: int | None = None
     """Channels from which a language model's projection makes logits; None: hidden_size."""
+    num_words: int | None = None
+    """How many logits these are; None: vocab_size."""
+    tied: str = "embedding.weight"
+    """The backbone's weight that is the projection's, too, where the spec says `tie_word_embeddings`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,9 +252,17 @@ class EncoderDecoderSpec(BackboneSpec):
     """
 
     decoder_start_token_id: int | None = None
-    """What stands before the first token that is written; None: as `pad_token_id`."""
+    """What stands before the first token that is written; None: as `start_id` says."""
 
     shape: ClassVar[Shape] = "encoder-decoder"
+    begins_with: ClassVar[Literal["start", "last"]] = "start"
+    """What the decoder is taught to read before a text: `start_id`, or the text's last token, mBART's
+    language."""
+
+    @property
+    def start_id(self) -> int | None:
+        """What the first token is written after; where `decoder_start_token_id` says nothing, padding."""
+        return self.pad_token_id if self.decoder_start_token_id is None else self.decoder_start_token_id
 
 
 @dataclass(frozen=True, kw_only=True)

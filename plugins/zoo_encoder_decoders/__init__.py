@@ -1,1 +1,1 @@
-"""First-party encoder-decoder families, one file each, registered like any plugin's."""
+"""First-party encoder-decoder families, one file each; what came from fairseq shares a file of its own."""

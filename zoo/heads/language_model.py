@@ -39,14 +39,15 @@ class LanguageModelHead(Head):
         hub_head = spec.hub_head(name)
         self.transform = hub_head.transform(spec) if hub_head.transform else nn.Identity()
         width = spec.hidden_size if hub_head.width is None else hub_head.width
-        self.projection = nn.Linear(width, spec.vocab_size, bias=hub_head.bias)
-        self.shift = Shift(spec.vocab_size) if hub_head.shifts else None
-        self.tie_word_embeddings = spec.tie_word_embeddings
+        num_words = spec.vocab_size if hub_head.num_words is None else hub_head.num_words
+        self.projection = nn.Linear(width, num_words, bias=hub_head.bias)
+        self.shift = Shift(num_words) if hub_head.shifts else None
+        self.tied_with = hub_head.tied if spec.tie_word_embeddings else None
 
     @property
     def tied(self) -> Mapping[str, str]:
         """The projection's weight, where the spec says `tie_word_embeddings`."""
-        return {"projection.weight": "embedding.weight"} if self.tie_word_embeddings else {}
+        return {} if self.tied_with is None else {"projection.weight": self.tied_with}
 
     def forward(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
         """Logits (…, vocab_size) of hidden states (…, hidden_size)."""

@@ -79,8 +79,7 @@ class EncoderDecoderModule(GeneratingModule):
     def start_id(self) -> int:
         """What stands before the first token that is written."""
         assert isinstance(self.spec, EncoderDecoderSpec)
-        start = self.spec.decoder_start_token_id
-        return self._pad_id if start is None else start
+        return self._pad_id if self.spec.start_id is None else self.spec.start_id
 
     @property
     def first_id(self) -> int:
@@ -95,12 +94,18 @@ class EncoderDecoderModule(GeneratingModule):
         return self.spec.pad_token_id
 
     def _shifted(self, ids_BT: Tensor, real_BT: Tensor | None = None) -> Tensor:
-        """Ids one step later, after the token that stands before the first real one."""
-        later_BT = nn.functional.pad(ids_BT[:, :-1], (1, 0), value=self.start_id)
+        """Ids one step later, each text after what the family has it begin with."""
+        assert isinstance(self.spec, EncoderDecoderSpec)
+        ids_BT = ids_BT.masked_fill(ids_BT == IGNORED, self._pad_id)
+        begins_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+        begins_BT[:, 0] = True
         if real_BT is not None:
             before_BT = nn.functional.pad(real_BT[:, :-1], (1, 0))
-            later_BT = later_BT.masked_fill((real_BT > 0) & (real_BT != before_BT), self.start_id)
-        return later_BT.masked_fill(later_BT == IGNORED, self._pad_id)
+            begins_BT |= (real_BT > 0) & (real_BT != before_BT)
+        later_BT = nn.functional.pad(ids_BT[:, :-1], (1, 0))
+        if self.spec.begins_with == "start":
+            return later_BT.masked_fill(begins_BT, self.start_id)
+        return torch.where(begins_BT, last_of_each(ids_BT, real_BT, self._pad_id), later_BT)
 
     def model_under(self, head: Head) -> Model:
         """The backbone and a head as generation sees them."""
@@ -154,3 +159,13 @@ class EncoderDecoderModule(GeneratingModule):
                 hint=f"ask for at most {limit} new tokens",
             )
         return min(default, limit) if max_new_tokens is None else max_new_tokens
+
+
+def last_of_each(ids_BT: Tensor, documents_BT: Tensor | None, pad_id: int) -> Tensor:
+    """The last token of each token's text, (batch, tokens); by default a row is one, and padding ends it."""
+    if documents_BT is None:
+        documents_BT = (ids_BT != pad_id).long().flip(-1).cummax(-1).values.flip(-1)
+    num_tokens = ids_BT.shape[1]
+    is_last_BT = nn.functional.pad(documents_BT[:, 1:] != documents_BT[:, :-1], (0, 1), value=True)
+    places_BT = torch.arange(num_tokens, device=ids_BT.device).where(is_last_BT, num_tokens)
+    return ids_BT.gather(-1, places_BT.flip(-1).cummin(-1).values.flip(-1))
