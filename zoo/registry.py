@@ -139,6 +139,11 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def same_name(one: str, other: str) -> bool:
+    """Whether two names are of one distribution: PyPI takes dashes, dots and underscores alike."""
+    return _normal(one) == _normal(other)
+
+
 def _unmet(distribution: metadata.Distribution) -> str:
     """The distribution's own requirement that excludes the installed zoo, or nothing."""
     from packaging.requirements import InvalidRequirement, Requirement

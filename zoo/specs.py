@@ -24,7 +24,9 @@ from zoo.errors import SpecError, did_you_mean, with_article
 if TYPE_CHECKING:
     from torch import nn
 
-    from zoo.heads.base import Head
+    from zoo.heads.base import Batch, Head
+    from zoo.modules.base import ZooModule
+    from zoo.testing import Reference
 
 Shape = Literal["encoder", "decoder", "encoder-decoder"]
 Pooling = Literal["first", "last", "eos", "mean"]
@@ -34,6 +36,9 @@ S = TypeVar("S")
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """What a recipe names and a module is built from."""
+
+    expected_failures: ClassVar[Mapping[str, str]] = {}
+    """Checks of `zoo.testing` that it is known to fail, by name, and why; one that passes is then a fault."""
 
     def to_plain(self) -> dict[str, Any]:
         """As class path and plain values: what recipes write and checkpoints keep."""
@@ -194,6 +199,10 @@ class BackboneSpec(Spec, ABC):
     def build(self) -> "nn.Module":
         """The backbone: token ids in, hidden states out."""
 
+    def reference(self, module: "ZooModule") -> "Reference | None":
+        """Another implementation with a module's weights, which `zoo.testing` compares; None: none."""
+        return None
+
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that config.json's keys speak of.
@@ -286,6 +295,14 @@ class HeadSpec(Spec, ABC):
     def to_hub(self) -> dict[str, Any]:
         """What config.json says of the head."""
         return {}
+
+    @classmethod
+    def example(cls, backbone: BackboneSpec) -> "Batch | None":
+        """Three padded texts with labels, for `zoo.testing`.
+
+        None: each row of the logits carries a number as its label, or where they are of tokens, each token.
+        """
+        return None
 
     def with_labels(self, labels: Sequence[str]) -> Self:
         """The same head with the data's labels, where it tells labels and names none."""

@@ -32,6 +32,7 @@ class GPT2(DecoderSpec):
     residual_dropout: float = 0.1
     """Probability of dropping a channel of what a part adds."""
     scale_attn_weights: bool = True
+    """Whether scores are divided by the root of a head's width."""
     scale_attn_by_inverse_layer_idx: bool = False
     """Whether scores are also divided by the layer's number, from one."""
     tie_word_embeddings: bool = True

@@ -44,6 +44,7 @@ class Qwen3(DecoderSpec):
     attention_bias: bool = False
     attention_dropout: float = 0.0
     use_sliding_window: bool = False
+    """Whether the later layers see a window alone."""
     sliding_window: int | None = 4096
     """How many tokens, itself included, a token of a layer that slides sees."""
     max_window_layers: int = 28

@@ -75,6 +75,7 @@ class T5(EncoderDecoderSpec):
     """An activation, or a gated one: gated-gelu."""
     layer_norm_epsilon: float = 1e-6
     dropout_rate: float = 0.1
+    """Probability of dropping a channel before each sum, or a weight of attention."""
     classifier_dropout: float = 0.0
     initializer_factor: float = 1.0
     """Factor of the backbone's fresh weights; initializer_range is for heads."""
@@ -159,6 +160,10 @@ class T5(EncoderDecoderSpec):
     prefix = "transformer."
     unread = frozenset({"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"})
     is_bounded = False
+    expected_failures = {
+        "fresh_weights_have_the_scale_of_the_spec": "each matrix starts at a scale of its own, as in its "
+        "authors' code; `initializer_factor` moves them all"
+    }
     tiny = {
         "vocab_size": 96,
         "hidden_size": 32,

@@ -90,13 +90,17 @@ class DebertaV2(EncoderSpec):
     conv_kernel_size: int = 0
     """Tokens that a convolution beside the first block sees, an odd number; 0: there is none."""
     conv_act: str = "tanh"
+    """What bends the convolution."""
     conv_groups: int = 1
+    """Parts of the channels that it mixes, each by itself."""
     hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-7
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     pooler_dropout: float = 0.0
+    """Before the layer that stands before a classifier."""
     pooler_hidden_act: str = "gelu"
+    """What bends it."""
     cls_dropout: float | None = None
     """Before a classifier; None: as hidden_dropout_prob."""
     legacy: bool = True

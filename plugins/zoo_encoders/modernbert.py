@@ -3,8 +3,6 @@
 Warner et al., 2024: https://arxiv.org/abs/2412.13663
 """
 
-import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,22 +25,14 @@ BASES = (160000.0, 10000.0)
 """Of the rotations in layers of either kind."""
 
 
-class ModernBertTransform(DenseNorm):
+def transform(spec: "ModernBert") -> nn.Module:
     """What stands between the hidden states and a projection."""
-
-    def __init__(self, spec: "ModernBert") -> None:
-        bias = spec.classifier_bias
-        super().__init__(spec.hidden_size, spec.classifier_activation, norm(spec), bias=bias)
-        self.start = functools.partial(spec.start, is_added=True)
-
-    def reset_parameters(self) -> None:
-        """Starts as small as what is added to the hidden states."""
-        self.start(self.dense.weight)
+    return DenseNorm(spec.hidden_size, spec.classifier_activation, norm(spec), bias=spec.classifier_bias)
 
 
 def pooler(spec: "ModernBert") -> nn.Module:
     """The same before labels."""
-    return nn.Sequential(ModernBertTransform(spec), nn.Dropout(spec.classifier_dropout))
+    return nn.Sequential(transform(spec), nn.Dropout(spec.classifier_dropout))
 
 
 def norm(spec: "ModernBert") -> nn.LayerNorm:
@@ -64,6 +54,7 @@ class ModernBert(EncoderSpec):
     hidden_activation: str = "gelu"
     norm_eps: float = 1e-5
     norm_bias: bool = False
+    """Whether norms have biases."""
     rope_parameters: RopeByLayerType = field(default_factory=lambda: RopeByLayerType.of_bases(*BASES))
     local_attention: int = 128
     """A token of a layer that slides sees half as many tokens before it, and half as many after it."""
@@ -78,8 +69,6 @@ class ModernBert(EncoderSpec):
     embedding_dropout: float = 0.0
     mlp_dropout: float = 0.0
     """Within the feed-forward."""
-    initializer_cutoff_factor: float = 2.0
-    """Fresh weights are at most so many times initializer_range."""
     decoder_bias: bool = True
     """Whether the projection onto the vocabulary has a bias."""
     classifier_pooling: str = "cls"
@@ -88,6 +77,7 @@ class ModernBert(EncoderSpec):
     classifier_bias: bool = False
     """Whether the layer before a projection has a bias."""
     classifier_activation: str = "gelu"
+    """What bends the layer before a projection."""
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 50283
     bos_token_id: int | None = 50281
@@ -114,12 +104,6 @@ class ModernBert(EncoderSpec):
         if self.layer_types is not None:
             return self.layer_types[index]
         return KINDS[bool(index % self.global_attn_every_n_layers)]
-
-    def start(self, weight: Tensor, *, is_added: bool = False) -> None:
-        """Draws a fresh weight, a smaller one where it is of what blocks add up."""
-        std = self.initializer_range / (math.sqrt(2 * self.num_hidden_layers) if is_added else 1)
-        most = self.initializer_cutoff_factor * std
-        nn.init.trunc_normal_(weight, std=std, a=-most, b=most)
 
     def build(self) -> "ModernBertEncoder":
         """The backbone, without weights of its own choosing."""
@@ -161,7 +145,7 @@ class ModernBert(EncoderSpec):
                 "head.norm.{}": "transform.norm.{}",
                 "decoder.{}": "projection.{}",
             },
-            transform=ModernBertTransform,
+            transform=transform,
         ),
         "SequenceClassification": HubHead(
             "ModernBertForSequenceClassification",
@@ -177,8 +161,9 @@ class ModernBert(EncoderSpec):
     prefix = "model."
     ignored = frozenset(
         {
-            "deterministic_flash_attn", "layer_norm_eps", "position_embedding_type", "reference_compile",
-            "repad_logits_with_grad", "sparse_pred_ignore_index", "sparse_prediction",
+            "deterministic_flash_attn", "initializer_cutoff_factor", "layer_norm_eps",
+            "position_embedding_type", "reference_compile", "repad_logits_with_grad",
+            "sparse_pred_ignore_index", "sparse_prediction",
         }
     )  # fmt: skip
     tiny = {
@@ -258,18 +243,7 @@ class ModernBertEncoder(nn.Module):
         self.layer_types = [spec.layer_type(index) for index in range(spec.num_hidden_layers)]
         self.blocks = nn.ModuleList(ModernBertBlock(spec, index) for index in range(spec.num_hidden_layers))
         self.norm = norm(spec)
-        self.reach, self.start = spec.sliding_window, spec.start
-
-    def reset_parameters(self) -> None:
-        """Starts as in its authors' code: nothing far out, and what blocks add up the smaller the more do."""
-        self.start(self.embedding.weight)
-        for part in self.blocks.modules():
-            if isinstance(part, ModernBertAttention):
-                self.start(part.query_key_value.weight)
-                self.start(part.output.get_parameter("weight"), is_added=True)
-            elif isinstance(part, ModernBertFeedForward):
-                self.start(part.up_gate.weight)
-                self.start(part.down.weight, is_added=True)
+        self.reach = spec.sliding_window
 
     def forward(self, input_ids: Tensor, mask: Mask) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) of ids (batch, tokens), each seeing all of its row."""

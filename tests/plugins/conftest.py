@@ -87,8 +87,6 @@ def batch_for(head: str, sizes: dict[str, Any]) -> Batch:
     batch = padded_batch(sizes["vocab_size"])
     if head == "SequenceClassification":
         batch["labels"] = LABELS[sizes.get("problem_type", "single_label_classification")]
-    if head == "ReplacedTokenDetection":
-        batch["labels"] = (batch["input_ids"] % 3 == 0).long()
     if head == "Seq2SeqLM":
         batch["labels"] = batch["labels"][:, :9].roll(1, 0)
     eos, pad = sizes.get("eos_token_id"), sizes.get("pad_token_id")

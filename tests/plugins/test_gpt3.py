@@ -105,17 +105,6 @@ def test_logits_loss_and_every_gradient_equal_torch_in_parity(
     prove(module, reference, padded_batch(96), f"torch.nn {torch.__version__}", variant)
 
 
-def test_cached_decoding_equals_the_whole_text_again() -> None:
-    module = built(eos_token_id=None)
-    ids = torch.randint(0, 96, (2, 5))
-    new = module.generate(ids, max_new_tokens=12)
-    for row, prompt in zip(new, ids.tolist(), strict=True):
-        so_far = list(prompt)
-        for token in row:
-            assert int(module(torch.tensor([so_far])).logits[0, -1].argmax()) == token
-            so_far.append(token)
-
-
 # The paper's 1.3B has more heads than fill its width, so it is larger than its name.
 @pytest.mark.parametrize(
     ("name", "millions"),

@@ -86,15 +86,6 @@ def test_old_spellings_of_rope_are_read(tmp_path: Path) -> None:
     assert_parity(zoo.load(tmp_path), reference_of(model), padded_batch(96))
 
 
-def test_padding_on_the_left_changes_nothing(tmp_path: Path) -> None:
-    reference_model().save_pretrained(tmp_path)
-    model = zoo.load(tmp_path)
-    ids = torch.randint(0, 96, (1, 7))
-    padded = torch.cat((torch.zeros(1, 5, dtype=torch.long), ids), -1)
-    mask = (torch.arange(12) >= 5).long()[None]
-    assert_close(model(padded, mask).logits[:, 5:], model(ids).logits, rtol=1e-5, atol=1e-5)
-
-
 def test_greedy_ids_equal_transformers_in_a_padded_batch(tmp_path: Path) -> None:
     model = reference_model()
     model.save_pretrained(tmp_path)

@@ -17,6 +17,9 @@ Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by
   zoo pull MODEL [--revision] [--to DIR]    fetch a model's files from the Hub
   zoo push MODEL REPO_ID [--private]        publish a folder or a checkpoint on the Hub
   zoo export CKPT DIR                       a run's checkpoint in the Hub's format
+  zoo plugin new NAME --shape SHAPE         write a plugin that works as it stands
+  zoo plugin check NAME                     hold a plugin to what is promised of it
+  zoo schema                                a JSON schema of recipes, for editors
   zoo list [families, heads, modules, data, recipes, plugins] [--json]
 
 `zoo VERB --help` says more of each. Recipes to start with: zoo list recipes"""
@@ -33,6 +36,8 @@ _VERBS = {
     "push": "pushing",
     "export": "exporting",
     "list": "listing",
+    "plugin": "plugin",
+    "schema": "schema",
 }
 """Each verb's module, imported when it is used."""
 

@@ -84,6 +84,11 @@ class ZooData(L.LightningDataModule):
         self.resumed: Position | None = None
         """Where a checkpoint says that these go on."""
 
+    @classmethod
+    def example(cls, folder: Path) -> "ZooData | None":
+        """A small one, for `zoo.testing`; what it reads, it writes to the folder. None: there is none."""
+        return None
+
     @property
     def parts(self) -> Mapping[str, "ZooData"]:
         """Itself; of several data, each."""

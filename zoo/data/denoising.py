@@ -1,7 +1,8 @@
 """Texts that an encoder-decoder mends."""
 
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
 from torch.utils.data import DataLoader
 
@@ -19,6 +20,7 @@ from zoo.data.corruption import (
 )
 from zoo.data.loading import Collate
 from zoo.data.masking import mask_id_of
+from zoo.data.samples import write_rows
 from zoo.data.text import Text
 from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
@@ -99,6 +101,12 @@ class Denoising(Text):
             )
         self.corruption, self.permute_sentences = corruption, permute_sentences
         require_least("vocab_size", vocab_size, LEAST_IDS[tokenizer] + len(self._tokens))
+
+    @classmethod
+    def example(cls, folder: Path) -> Self:
+        """A small one, for `zoo.testing`."""
+        source = write_rows(folder)
+        return cls(source=source, tokenizer="bpe", vocab_size=300, sequence_length=16, batch_size=4)
 
     @property
     def _tokens(self) -> list[str]:

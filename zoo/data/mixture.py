@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, cycle, islice, repeat
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import lightning as L
 
 from zoo.data.base import ZooData
+from zoo.data.text import Text
 from zoo.errors import DataError, SpecError, did_you_mean
 from zoo.heads.base import Batch
 from zoo.modules.base import ZooModule
@@ -57,6 +59,11 @@ class Mixture(L.LightningDataModule):
         """Where a checkpoint says that these go on."""
         for name, part in parts.items():
             part.head, part.at = name, f"data.parts.{name}"
+
+    @classmethod
+    def example(cls, folder: Path) -> Self:
+        """A small one, for `zoo.testing`."""
+        return cls(parts={name: Text.example(folder) for name in ("first", "second")})
 
     def require_fit(self, model: ZooModule) -> None:
         """Refuses a model that lacks a head, or cannot read a part's batches.

@@ -5,9 +5,11 @@ import sysconfig
 from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 from zoo.data.base import TokenizerKind, require_least
 from zoo.data.reading import Document
+from zoo.data.samples import write_library
 from zoo.data.splitting import split
 from zoo.data.text import Text
 from zoo.data.text_classification import Example, TextClassification
@@ -56,6 +58,13 @@ class StandardLibrary(Text):
             num_workers=num_workers,
         )
 
+    @classmethod
+    def example(cls, folder: Path) -> Self:
+        """A small one, for `zoo.testing`."""
+        made = cls(validation_fraction=0.3, vocab_size=300, sequence_length=16, batch_size=4)
+        made.source = write_library(folder)
+        return made
+
     def documents(self) -> tuple[list[Document], list[Document]]:
         """The library's files, without its tests."""
         if self._parts is None:
@@ -87,7 +96,6 @@ class StandardLibraryFunctions(TextClassification):
         vocab_size: int = 8192,
         max_length: int = 128,
         batch_size: int = 32,
-        row_tokens: int | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
@@ -101,6 +109,13 @@ class StandardLibraryFunctions(TextClassification):
             seed=seed,
             num_workers=num_workers,
         )
+
+    @classmethod
+    def example(cls, folder: Path) -> Self:
+        """A small one, for `zoo.testing`."""
+        made = cls(validation_fraction=0.3, vocab_size=300, max_length=24, batch_size=4)
+        made.source = write_library(folder)
+        return made
 
     def read(self) -> tuple[list[Example], list[Example]]:
         """The functions of the commonest packages."""
@@ -179,6 +194,13 @@ class StandardLibraryLines(TextPairs):
         require_least("max_characters", max_characters, 3)
         require_least("max_held_out", max_held_out, 1)
         self.max_characters, self.max_held_out = max_characters, max_held_out
+
+    @classmethod
+    def example(cls, folder: Path) -> Self:
+        """A small one, for `zoo.testing`."""
+        made = cls(validation_fraction=0.3, vocab_size=300, max_length=24, batch_size=4)
+        made.source = write_library(folder)
+        return made
 
     def read(self) -> tuple[list[Pair], list[Pair]]:
         """The lines that have a space within, each once."""

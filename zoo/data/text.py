@@ -2,6 +2,8 @@
 
 import gzip
 import math
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -14,6 +16,7 @@ from zoo.data.measures import Measure
 from zoo.data.packing import Packing
 from zoo.data.reading import Document, read
 from zoo.data.rows import Pieces, Rows, token_file
+from zoo.data.samples import write_rows
 from zoo.data.splitting import split
 from zoo.errors import DataError
 from zoo.heads.base import Batch
@@ -82,6 +85,11 @@ class Text(ZooData):
         self.validation_rows: Rows | Pieces | None = None
         self._parts: tuple[list[Document], list[Document]] | None = None
         self._tokenizer: Tokenizer | None = None
+
+    @classmethod
+    def example(cls, folder: Path) -> Self:
+        """A small one, for `zoo.testing`."""
+        return cls(source=write_rows(folder), vocab_size=300, sequence_length=16, batch_size=4)
 
     def documents(self) -> tuple[list[Document], list[Document]]:
         """Documents to train on and documents held out, read once."""

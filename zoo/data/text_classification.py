@@ -3,7 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch.utils.data import DataLoader
@@ -14,6 +15,7 @@ from zoo.data.examples import ExampleData, TextOrPair, column_of
 from zoo.data.loading import Loader
 from zoo.data.measures import Measure, Question
 from zoo.data.reading import Record, read_records, require_text, whole_text
+from zoo.data.samples import write_rows
 from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
 from zoo.heads.sequence_classification import ProblemType
@@ -112,6 +114,11 @@ class TextClassification(ExampleData[Example]):
         self.labels: list[str] = []
         self.problem_type: ProblemType = "single_label_classification"
         """What the head tells."""
+
+    @classmethod
+    def example(cls, folder: Path) -> Self:
+        """A small one, for `zoo.testing`."""
+        return cls(source=write_rows(folder), vocab_size=300, max_length=16, batch_size=4)
 
     def read_source(self, source: str) -> list[Example]:
         """The examples of one source."""

@@ -1,7 +1,8 @@
 """Pairs of texts: one that is read, one that is written about it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 from torch.utils.data import DataLoader
 
@@ -11,6 +12,7 @@ from zoo.data.loading import HeldOut, Loader
 from zoo.data.measures import Measure, Question
 from zoo.data.packing import in_rows, laid_out
 from zoo.data.reading import read_rows
+from zoo.data.samples import write_rows
 from zoo.data.splits import halves
 from zoo.data.splitting import apart
 from zoo.errors import DataError
@@ -93,6 +95,12 @@ class TextPairs(ZooData):
         self._parts: tuple[list[Pair], list[Pair]] | None = None
         self._tokenizer: Tokenizer | None = None
         self._eos = 0
+
+    @classmethod
+    def example(cls, folder: Path) -> Self:
+        """A small one, for `zoo.testing`."""
+        source = write_rows(folder)
+        return cls(source=source, tokenizer="bpe", vocab_size=300, max_length=24, batch_size=4)
 
     def pairs(self) -> tuple[list[Pair], list[Pair]]:
         """Pairs to train on and pairs held out, read once."""

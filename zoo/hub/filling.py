@@ -70,13 +70,8 @@ def fill(module: "ZooModule", folder: Path, *, trains: bool, dry: bool = False) 
     twice: list[str] = []
     for name in module.heads:
         own = module.hub_head(name)
-        head = module.head(name)
-        tensors = weights.named_tensors(head, own.weights, head.not_in_files)
-        if not dry:
-            for part in map(dict(head.named_children()).get, head.unpublished):
-                if part is not None:
-                    initialize(part, spec.initializer_range)
-        for mine, theirs in head.tied.items():
+        tensors = weights.named_tensors(module.heads[name], own.weights, module.head(name).tied)
+        for mine, theirs in module.head(name).tied.items():
             tied[weights.renamed(mine, own.weights)] = weights.renamed(theirs, spec.weights)
         if trains and not _was_saved_with(module.head_specs[name], config, spec):
             optional |= tensors.keys()

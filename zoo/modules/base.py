@@ -299,7 +299,7 @@ class ZooModule(L.LightningModule):
         hub_head = self.hub_head(name)
         return {
             **{f"{hub_head.prefix}{name}": tensor for name, tensor in backbone.items()},
-            **weights.named_tensors(self.heads[name], hub_head.weights, self.head(name).not_in_files),
+            **weights.named_tensors(self.heads[name], hub_head.weights, self.head(name).tied),
         }
 
     # Heads
@@ -394,11 +394,10 @@ class ZooModule(L.LightningModule):
             raise TypeError(f"{registry.path_of(type(self.spec))} takes no `{unknown[0]}`")
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, "head": head}
         batch = {name: value for name, value in (batch | more).items() if value is not None}
-        if not self.head_specs and head is None and labels is None:
-            return Output(self.hidden_states(batch), None)
-        chosen = self.head(head)
-        batch = batch if labels is None else chosen.prepare(batch)
         hidden_BTD = self.hidden_states(batch)
+        if not self.head_specs and head is None and labels is None:
+            return Output(hidden_BTD, None)
+        chosen = self.head(head)
         loss = None if labels is None else chosen.loss(hidden_BTD, batch).mean
         return Output(hidden_BTD, chosen(hidden_BTD, batch), loss)
 
@@ -420,9 +419,7 @@ class ZooModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch's share of the step's mean loss, under the head that the batch names."""
         name = self.head_name(batch.get("head"))
-        head = self.head(name)
-        batch = head.prepare(batch)
-        loss = head.loss(self.hidden_states(batch), batch)
+        loss = self.head(name).loss(self.hidden_states(batch), batch)
         mean = loss.mean
         figure = f"train/{self._prefix(name)}loss"
         if self._pace.is_due(figure, self.trainer.global_step + 1, self.trainer.log_every_n_steps):  # type: ignore[attr-defined]
@@ -458,7 +455,6 @@ class ZooModule(L.LightningModule):
         head = self.head(name)
         if name not in self._evaluation:
             self._evaluation[name] = head.metrics().to(self.device)
-        batch = head.prepare(batch)
         self._evaluation[name].update(head.loss(self.hidden_states(batch), batch), batch)
 
     def _log_evaluation(self, part: str) -> None:

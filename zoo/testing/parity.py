@@ -55,9 +55,7 @@ def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **toler
     tolerance = {"rtol": TOLERANCE, "atol": TOLERANCE, **tolerance}
     output = module(**batch)
     logits, loss = reference.forward(batch)
-    real: Tensor | slice = _real(module, batch)
-    if isinstance(real, Tensor) and logits.shape[: real.ndim] != real.shape:
-        real = slice(None)  # one row for a text
+    real = _real(module, batch) if logits.ndim == 3 else slice(None)
     assert_close(output.logits[real], logits[real], **tolerance, msg=lambda text: f"logits: {text}")
     assert_close(output.loss, loss, **tolerance, msg=lambda text: f"loss: {text}")
     torch.autograd.backward((output.loss, loss))

@@ -75,19 +75,6 @@ def test_blocks_are_the_members_of_the_outermost_lists() -> None:
     assert blocks(nn.Linear(2, 2)) == []
 
 
-@pytest.mark.parametrize("choice", ["block", "selective"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_computing_again_changes_not_a_bit_with_dropout_either(family: str, choice: str) -> None:
-    module = module_of(family, dropout=0.2)
-    again = module_of(family, dropout=0.2, activation_checkpointing=choice)
-    assert again.state_dict().keys() == module.state_dict().keys()
-    for attention_mask in (None, RIGHT):
-        expected = loss_and_gradients(module, batch_of(attention_mask))
-        found = loss_and_gradients(again, batch_of(attention_mask))
-        for name, tensor in expected.items():
-            assert torch.equal(found[name], tensor), name
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_muon_steps_every_family(family: str) -> None:
     module = module_of(family)

@@ -1,0 +1,1 @@
+"""Recipes, by the names of their files."""

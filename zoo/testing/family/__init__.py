@@ -1,0 +1,1 @@
+"""What is promised of a family, one small function for each promise."""
