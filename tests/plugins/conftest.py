@@ -15,23 +15,20 @@ from zoo.heads.base import Batch
 from zoo.hub.config import config_of
 from zoo.modules.base import ZooModule
 from zoo.modules.generating import GeneratingModule
-from zoo.testing import Reference, assert_parity
-from zoo.testing.parity import Parity, of_transformers, padded_batch, reference_of, scramble
+from zoo.testing import Reference, assert_parity, ways
+from zoo.testing.batches import batch_for
+from zoo.testing.parity import Parity, of_transformers, reference_of, scramble
+from zoo.testing.ways import Way, assert_equal_in, assert_learns_alike, found_by_reference
 from zoo.testing.writing import assert_writes_alike, writer_of
 
-Proof = tuple[str, str, str, str, Parity]
+from . import ledger
+from .ledger import Proof
+
 PROOFS = pytest.StashKey[list[Proof]]()
-
-LEDGER = """# Parity
-
-Every family beside its reference: the same weights, a batch with padded rows, float32 on a CPU. Shown are
-the largest differences of logits, of the loss and of gradients, relative to the largest of their values,
-over all variants that are tested. Made by `make parity`; `make test` runs the same proofs, with
-a bound of 1e-5.
-
-| family | head | reference | variants | logits | loss | gradients |
-|---|---|---|---|---|---|---|
-"""
+QUICK = Way(torch.bfloat16, is_dense=True)
+"""What every change must pass."""
+WAYS = [pytest.param(way, marks=() if way == QUICK else pytest.mark.slow, id=str(way)) for way in ways.WAYS]
+STEPS = 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,61 +42,75 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--ledger")
     if path is not None:
-        path.write_text(LEDGER + "".join(rows(session.config.stash[PROOFS])), "utf-8")
-
-
-def rows(proofs: list[Proof]) -> list[str]:
-    grouped: dict[tuple[str, str, str], list[tuple[str, Parity]]] = {}
-    for family, head, reference, variant, parity in proofs:
-        grouped.setdefault((family, head, reference), []).append((variant, parity))
-    lines = []
-    for key, found in sorted(grouped.items()):
-        largest = (max(getattr(parity, name) for _, parity in found) for name in Parity.__annotations__)
-        # To the next power of ten: the last bits differ between machines.
-        bounds = ("0" if value == 0 else f"≤ 1e{len(f'{1 / value:.0f}') * -1 + 1:03d}" for value in largest)
-        lines.append(f"| {' | '.join(key)} | {len(found)} | {' | '.join(bounds)} |\n")
-    return lines
+        path.write_text(ledger.page(session.config.stash[PROOFS]), "utf-8")
 
 
 @pytest.fixture
-def prove(request: pytest.FixtureRequest) -> Callable[..., Parity]:
+def keep(request: pytest.FixtureRequest) -> Callable[[Proof], None]:
+    """Keeps for the ledger what was found."""
+    return request.config.stash[PROOFS].append
+
+
+@pytest.fixture
+def prove(keep: Callable[[Proof], None]) -> Callable[..., Parity]:
     """Asserts parity and keeps what was found for the ledger."""
 
     def prove(module: ZooModule, reference: Reference, batch: Batch, name: str, variant: str = "") -> Parity:
         parity = assert_parity(module, reference, batch)
-        head = type(module.head_specs[module.head_name()]).__name__
-        family = config_of(module.spec, None, "float32")["model_type"]
-        request.config.stash[PROOFS].append((family, head, name, variant, parity))
+        keep(Proof(*names_of(module), name, variant, vars(parity)))
         return parity
 
     return prove
 
 
-LABELS = {
-    "single_label_classification": torch.tensor([2, 0, 1]),
-    "multi_label_classification": torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]),
-    "regression": torch.tensor([0.5, -2.0, 3.0]),
-}
+def names_of(module: ZooModule) -> tuple[str, str]:
+    """Under which the ledger knows a module: of its family and of its head."""
+    head = type(module.head_specs[module.head_name()]).__name__
+    return config_of(module.spec, None, "float32")["model_type"], head
 
 
-def batch_for(head: str, sizes: dict[str, Any]) -> Batch:
-    """A padded batch with the labels that a head takes."""
-    batch = padded_batch(sizes["vocab_size"])
-    if head == "SequenceClassification":
-        batch["labels"] = LABELS[sizes.get("problem_type", "single_label_classification")]
-    if head == "Seq2SeqLM":
-        batch["labels"] = batch["labels"][:, :9].roll(1, 0)
-    eos, pad = sizes.get("eos_token_id"), sizes.get("pad_token_id")
-    if head == "SequenceClassification" and pad is not None:
-        batch["input_ids"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, pad)
-    if head == "SequenceClassification" and eos is not None:
-        lengths = batch["attention_mask"].sum(-1)
-        batch["input_ids"][torch.arange(3), lengths - 1] = eos
-    return batch
+def column_of(way: Way) -> str:
+    """Where the ledger tells what was found."""
+    if way.dtype == torch.bfloat16:
+        return "compiled bfloat16" if way.is_compiled else "bfloat16"
+    return "compiled" if way.is_compiled else "dense" if way.is_dense else "sdpa"
+
+
+Make = Callable[[], tuple[ZooModule, Reference]]
 
 
 @pytest.fixture
-def prove_both_ways(prove: Callable[..., Parity], tmp_path: Path) -> Callable[..., None]:
+def prove_in(keep: Callable[[Proof], None]) -> Callable[..., None]:
+    """Asserts equality with a reference in each way of being computed; both are made anew for each."""
+
+    def prove_in(way: Way, make: Make, batch: Batch, name: str, variant: str = "") -> None:
+        exact = found_by_reference(*make(), batch)
+        module, reference = make()
+        assert reference.model is not None
+        reference.model.to(way.dtype)
+        parity = assert_equal_in(way, way.prepare(module.to(way.dtype)), reference, batch, exact)
+        keep(Proof(*names_of(module), name, variant, {column_of(way): max(vars(parity).values())}))
+
+    return prove_in
+
+
+@pytest.fixture
+def prove_learning(keep: Callable[[Proof], None]) -> Callable[..., None]:
+    """Asserts that a module and its reference have the same losses while they are trained."""
+
+    def prove_learning(
+        module: ZooModule, reference: Reference, batches: list[Batch], name: str, variant: str = ""
+    ) -> None:
+        apart = assert_learns_alike(module, reference, batches)
+        keep(Proof(*names_of(module), name, variant, {f"{len(batches)} steps": apart}))
+
+    return prove_learning
+
+
+@pytest.fixture
+def prove_both_ways(
+    prove: Callable[..., Parity], keep: Callable[[Proof], None], tmp_path: Path
+) -> Callable[..., None]:
     """Loads what transformers saved, saves it, loads that there: equal at every step, files bit for bit."""
 
     def prove_both_ways(
@@ -116,6 +127,7 @@ def prove_both_ways(prove: Callable[..., Parity], tmp_path: Path) -> Callable[..
         prove(ours, reference_of(model), batch, name, variant)
         if isinstance(ours, GeneratingModule) and ours.head().generates:
             assert_writes_alike(ours, writer_of(model))
+            keep(Proof(*names_of(ours), name, variant, {"written": ledger.WRITTEN}))
         zoo.save(ours, tmp_path / "ours")
         _, again = of_transformers(tmp_path / "ours")
         assert_parity(zoo.load(tmp_path / "ours"), again, batch)
@@ -154,17 +166,18 @@ def of_torch(module: ZooModule, model: nn.Module, parts: dict[str, str]) -> Refe
     with torch.no_grad():
         for name, parameter in named.items():
             parameter.copy_(ours[name])
-    return Reference(model.eval(), lambda: {name: part.grad for name, part in named.items()})
+    return Reference(model.eval(), lambda: {name: part.grad for name, part in named.items()}, model)
 
 
 def split(fused: Tensor, pieces: dict[str, Tensor]) -> dict[str, Tensor]:
     """Fills a fused parameter from its pieces; returns stand-ins that get the pieces' gradients."""
     fused.data.copy_(torch.cat(list(pieces.values())))
-    stand_ins = {name: torch.empty_like(piece) for name, piece in pieces.items()}
+    stand_ins = {name: torch.empty_like(piece, requires_grad=False) for name, piece in pieces.items()}
 
     def share(parameter: Tensor) -> None:
         assert parameter.grad is not None
         for stand_in, gradient in zip(stand_ins.values(), parameter.grad.chunk(len(pieces)), strict=True):
+            stand_in.data = gradient  # of its dtype
             stand_in.grad = gradient
 
     fused.register_post_accumulate_grad_hook(share)

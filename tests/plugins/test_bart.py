@@ -12,9 +12,10 @@ import torch
 import zoo
 from zoo.errors import SpecError
 from zoo.testing import assert_parity
+from zoo.testing.batches import batch_for
 from zoo.testing.parity import reference_of
 
-from .conftest import batch_for, made_by_transformers
+from .conftest import made_by_transformers
 
 TINY: dict[str, Any] = {
     "vocab_size": 96, "d_model": 32, "encoder_ffn_dim": 56, "decoder_ffn_dim": 40, "encoder_layers": 2,

@@ -11,8 +11,9 @@ from torch.testing import assert_close
 
 import zoo
 from zoo.errors import SpecError
+from zoo.testing.batches import batch_for
 
-from .conftest import batch_for, made_by_transformers
+from .conftest import made_by_transformers
 
 TINY: dict[str, Any] = {**zoo.encoders.Bert.tiny, "pad_token_id": 0}
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -12,10 +12,17 @@ from torch.nn import functional as F
 import zoo
 from zoo.errors import SpecError
 from zoo.modules import DecoderModule
+from zoo.testing import Reference
 from zoo.testing.parity import Parity, padded_batch, scramble
+from zoo.testing.ways import Way
 
-from .conftest import of_torch
+from .conftest import STEPS, WAYS, of_torch
 
+pytestmark = [  # the compiler's own
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+]
+NAME = f"torch.nn {torch.__version__}"
 # torch's attention has heads that fill the width.
 TINY: dict[str, Any] = {**zoo.decoders.GPT3.tiny, "hidden_size": 36}
 FULL, BANDED = "full_attention", "sliding_attention"
@@ -93,16 +100,28 @@ def built(**sizes: Any) -> DecoderModule:
     return module.eval()
 
 
+def pair(**sizes: Any) -> tuple[DecoderModule, Reference]:
+    module = built(**{**TINY, **sizes})
+    band = module.spec.sliding_window
+    kinds = module.spec.layer_types or [FULL, BANDED]
+    bands = [band if kind == BANDED else None for kind in kinds]
+    return module, of_torch(module, TorchGPT(module.spec, bands), parts(module.spec))
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_logits_loss_and_every_gradient_equal_torch_in_parity(
     prove: Callable[..., Parity], variant: str
 ) -> None:
-    module = built(**{**TINY, **VARIANTS[variant]})
-    band = module.spec.sliding_window
-    kinds = module.spec.layer_types or [FULL, BANDED]
-    bands = [band if kind == BANDED else None for kind in kinds]
-    reference = of_torch(module, TorchGPT(module.spec, bands), parts(module.spec))
-    prove(module, reference, padded_batch(96), f"torch.nn {torch.__version__}", variant)
+    prove(*pair(**VARIANTS[variant]), padded_batch(96), NAME, variant)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_in_parity_however_it_is_computed(prove_in: Callable[..., None], way: Way) -> None:
+    prove_in(way, pair, padded_batch(96), NAME)
+
+
+def test_it_learns_what_torch_does_in_parity(prove_learning: Callable[..., None]) -> None:
+    prove_learning(*pair(), [padded_batch(96, seed=step) for step in range(STEPS)], NAME)
 
 
 # The paper's 1.3B has more heads than fill its width, so it is larger than its name.

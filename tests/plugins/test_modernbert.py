@@ -11,9 +11,10 @@ import pytest
 import zoo
 from zoo.errors import SpecError
 from zoo.testing import assert_parity
+from zoo.testing.batches import batch_for
 from zoo.testing.parity import reference_of
 
-from .conftest import batch_for, made_by_transformers
+from .conftest import made_by_transformers
 
 TINY: dict[str, Any] = {
     **zoo.encoders.ModernBert.tiny,

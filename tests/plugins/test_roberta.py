@@ -12,8 +12,9 @@ from torch.testing import assert_close
 
 import zoo
 from zoo.errors import SpecError
+from zoo.testing.batches import batch_for
 
-from .conftest import batch_for, made_by_transformers
+from .conftest import made_by_transformers
 
 TINY: dict[str, Any] = {**zoo.encoders.Roberta.tiny, "pad_token_id": 1}
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -11,10 +11,20 @@ from torch.nn import functional as F
 
 import zoo
 from zoo.errors import SpecError
+from zoo.heads.base import Batch
 from zoo.modules import EncoderDecoderModule
+from zoo.testing import Reference
+from zoo.testing.batches import batch_for
 from zoo.testing.parity import Parity, scramble
+from zoo.testing.ways import Way
 
-from .conftest import batch_for, of_torch, sinusoids
+from .conftest import STEPS, WAYS, of_torch, sinusoids
+
+pytestmark = [  # the compiler's own
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+]
+NAME = f"torch.nn {torch.__version__}"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -44,7 +54,8 @@ class TorchTransformer(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         width = self.embedding.embedding_dim
-        return self.embedding(ids) * math.sqrt(width) + sinusoids(ids.shape[1], width)
+        x = self.embedding(ids) * math.sqrt(width)
+        return x + sinusoids(ids.shape[1], width).to(x)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         labels, padding = batch["labels"], batch["attention_mask"] == 0
@@ -75,16 +86,33 @@ def parts(spec: Any) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_logits_loss_and_every_gradient_equal_torch(prove: Callable[..., Parity], variant: str) -> None:
+def pair(**sizes: Any) -> tuple[EncoderDecoderModule, Reference]:
     family = zoo.encoder_decoders.Transformer
-    spec = family(**{**family.tiny, **VARIANTS[variant]})
+    spec = family(**{**family.tiny, "dropout": 0.0, **sizes})
     module = EncoderDecoderModule(backbone=spec)
     module.build()
     scramble(module)
-    reference = of_torch(module.eval(), TorchTransformer(spec), parts(spec))
-    batch = batch_for("Seq2SeqLM", dict(family.tiny))
-    prove(module, reference, batch, f"torch.nn {torch.__version__}", variant)
+    return module, of_torch(module.eval(), TorchTransformer(spec), parts(spec))
+
+
+def batch(seed: int = 0) -> Batch:
+    return batch_for("Seq2SeqLM", zoo.encoder_decoders.Transformer.tiny, seed=seed)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_loss_and_every_gradient_equal_torch_in_parity(
+    prove: Callable[..., Parity], variant: str
+) -> None:
+    prove(*pair(**VARIANTS[variant]), batch(), NAME, variant)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_in_parity_however_it_is_computed(prove_in: Callable[..., None], way: Way) -> None:
+    prove_in(way, pair, batch(), NAME)
+
+
+def test_it_learns_what_torch_does_in_parity(prove_learning: Callable[..., None]) -> None:
+    prove_learning(*pair(), [batch(step) for step in range(STEPS)], NAME)
 
 
 def test_an_odd_width_is_refused() -> None:

@@ -12,9 +12,17 @@ from torch.nn import functional as F
 import zoo
 from zoo.errors import SpecError
 from zoo.modules import DecoderModule
+from zoo.testing import Reference
 from zoo.testing.parity import Parity, padded_batch, scramble
+from zoo.testing.ways import Way
 
-from .conftest import of_torch, sinusoids
+from .conftest import STEPS, WAYS, of_torch, sinusoids
+
+pytestmark = [  # the compiler's own
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+]
+NAME = f"torch.nn {torch.__version__}"
 
 
 class TorchLM(nn.Module):
@@ -38,7 +46,8 @@ class TorchLM(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         ids = batch["input_ids"]
         length, width = ids.shape[1], self.embedding.embedding_dim
-        x = self.embedding(ids) * math.sqrt(width) + sinusoids(length, width)
+        x = self.embedding(ids) * math.sqrt(width)
+        x = x + sinusoids(length, width).to(x)
         causal = torch.triu(torch.ones(length, length, dtype=torch.bool), 1)
         x = self.stack(x, mask=causal, src_key_padding_mask=batch["attention_mask"] == 0)
         logits = self.decoder(x)
@@ -60,17 +69,29 @@ def parts(num_layers: int) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("sizes", [{}, {"hidden_act": "gelu"}, {"num_attention_heads": 1}], ids=str)
-def test_logits_loss_and_every_gradient_equal_torch(
-    prove: Callable[..., Parity], sizes: dict[str, Any]
-) -> None:
+def pair(**sizes: Any) -> tuple[DecoderModule, Reference]:
     family = zoo.decoders.TransformerLM
-    spec = family(**{**family.tiny, **sizes})
+    spec = family(**{**family.tiny, "dropout": 0.0, "attention_dropout": 0.0, **sizes})
     module = DecoderModule(backbone=spec)
     module.build()
     scramble(module)
-    reference = of_torch(module.eval(), TorchLM(spec), parts(spec.num_hidden_layers))
-    prove(module, reference, padded_batch(spec.vocab_size), f"torch.nn {torch.__version__}", str(sizes))
+    return module, of_torch(module.eval(), TorchLM(spec), parts(spec.num_hidden_layers))
+
+
+@pytest.mark.parametrize("sizes", [{}, {"hidden_act": "gelu"}, {"num_attention_heads": 1}], ids=str)
+def test_logits_loss_and_every_gradient_equal_torch_in_parity(
+    prove: Callable[..., Parity], sizes: dict[str, Any]
+) -> None:
+    prove(*pair(**sizes), padded_batch(96), NAME, str(sizes))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_in_parity_however_it_is_computed(prove_in: Callable[..., None], way: Way) -> None:
+    prove_in(way, pair, padded_batch(96), NAME)
+
+
+def test_it_learns_what_torch_does_in_parity(prove_learning: Callable[..., None]) -> None:
+    prove_learning(*pair(), [padded_batch(96, seed=step) for step in range(STEPS)], NAME)
 
 
 def test_cached_decoding_equals_the_whole_text_again() -> None:

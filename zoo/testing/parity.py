@@ -29,6 +29,8 @@ class Reference:
     """A batch to logits and mean loss."""
     gradients: Callable[[], Mapping[str, Tensor | None]]
     """After a backward pass, those of its parameters by their names on the Hub."""
+    model: nn.Module | None = None
+    """What is trained, where it is to be."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **toler
     tolerance = {"rtol": TOLERANCE, "atol": TOLERANCE, **tolerance}
     output = module(**batch)
     logits, loss = reference.forward(batch)
-    real = _real(module, batch) if logits.ndim == 3 else slice(None)
+    real = compared(module, batch, logits)
     assert_close(output.logits[real], logits[real], **tolerance, msg=lambda text: f"logits: {text}")
     assert_close(output.loss, loss, **tolerance, msg=lambda text: f"loss: {text}")
     torch.autograd.backward((output.loss, loss))
@@ -77,11 +79,12 @@ def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **toler
     )
 
 
-def _real(module: ZooModule, batch: Batch) -> Tensor:
+def compared(module: ZooModule, batch: Batch, logits: Tensor) -> Tensor | slice:
     """Where logits are compared: at real tokens of what is read, or at labels of what is written."""
-    if module.shape == "encoder-decoder":
-        return torch.as_tensor(batch["labels"] != IGNORED)
-    return torch.as_tensor(batch["attention_mask"].bool())
+    is_written = module.shape == "encoder-decoder"
+    real_BT = batch["labels"] != IGNORED if is_written else batch["attention_mask"].bool()
+    has_rows_of_tokens = logits.shape[:2] == real_BT.shape  # else one row for a text
+    return torch.as_tensor(real_BT) if has_rows_of_tokens else slice(None)
 
 
 @torch.no_grad()
@@ -100,8 +103,12 @@ def scramble(model: nn.Module, *, std: float = 0.3, seed: int = 0) -> None:
         parameter.copy_(noise + is_scale)
 
 
-def of_transformers(folder: Path) -> tuple[Any, Reference]:
+def of_transformers(folder: Path, *, attention: str = "eager") -> tuple[Any, Reference]:
     """What transformers makes of a saved model, every tensor of which it must know and fill.
+
+    Args:
+        folder: In the Hub's format.
+        attention: How transformers is to compute it: eager, or sdpa.
 
     Raises:
         AssertionError: A tensor of the folder is unknown there, or one is missing.
@@ -110,7 +117,7 @@ def of_transformers(folder: Path) -> tuple[Any, Reference]:
 
     (architecture,) = read_config(folder)["architectures"]
     model, info = getattr(transformers, architecture).from_pretrained(
-        folder, output_loading_info=True, attn_implementation="eager"
+        folder, output_loading_info=True, attn_implementation=attention
     )
     assert not info["missing_keys"], f"transformers misses {info['missing_keys']}"
     assert not info["unexpected_keys"], f"transformers does not know {info['unexpected_keys']}"
@@ -141,7 +148,7 @@ def reference_of(model: Any, held: Collection[str] | None = None) -> Reference:
         found: Mapping[str, Tensor | None] = revert_weight_conversion(model, named)
         return {name: slope for name, slope in found.items() if held is None or name in held}
 
-    return Reference(forward, gradients)
+    return Reference(forward, gradients, model)
 
 
 def padded_batch(vocab_size: int, *, length: int = 12, seed: int = 0) -> Batch:
