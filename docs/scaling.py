@@ -33,6 +33,7 @@ MODELS: dict[str, tuple[Any, Any, int]] = {
     "Llama 8B": (llama(4096, 14336, 32, 32), zoo.heads.CausalLM(), 1),
     "Llama 70B": (llama(8192, 28672, 80, 64), zoo.heads.CausalLM(), 8),
     "Llama 405B": (llama(16384, 53248, 126, 128), zoo.heads.CausalLM(), 8),
+    "GPT-3 175B": (zoo.decoders.GPT3.sized("175B"), zoo.heads.CausalLM(), 8),
     "T5 11B": (
         zoo.encoder_decoders.T5(
             hidden_size=1024,
@@ -56,7 +57,7 @@ def rows() -> list[dict[str, Any]]:
         with torch.device("meta"):
             built = head.build(spec)
         for devices in DEVICES:
-            tokens = 512 if spec.shape == "encoder-decoder" else TOKENS
+            tokens = 512 if spec.shape == "encoder-decoder" else min(spec.max_tokens, TOKENS)
             plan = Plan(devices, size, torch.bfloat16, rows=1, tokens=tokens)
             one = footprint(spec, built, plan)
             state = one.weights + one.gradients + one.optimizer

@@ -183,6 +183,8 @@ class BackboneSpec(Spec, ABC):
     """Whether texts longer than `max_tokens` cannot be read at all."""
     without: ClassVar[Mapping[str, str]] = {}
     """Keys of config.json that may ask for what the family does not do, and what asks for nothing."""
+    undivided: ClassVar[str] = ""
+    """Why tensor parallelism leaves its attention whole; nothing where it divides it."""
     tiny: ClassVar[Mapping[str, Any]] = {}
     """The sizes that checks build."""
 

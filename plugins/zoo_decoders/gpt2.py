@@ -79,6 +79,7 @@ class GPT2(DecoderSpec):
         ),
     }
     prefix = "transformer."
+    undivided = "queries, keys and values are thirds of one product"
     unread = frozenset({"transformer.h.{}.attn.bias", "transformer.h.{}.attn.masked_bias"})
     ignored = frozenset(
         {

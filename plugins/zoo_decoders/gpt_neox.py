@@ -104,6 +104,8 @@ class GPTNeoX(DecoderSpec):
 class GPTNeoXAttention(HeadAttention):
     """Attention whose queries, keys and values come from one product, those of each head side by side."""
 
+    tensor_parallel = {"output": "rowwise", "query_key_value": "colwise"}  # heads are counted by the first
+
     def __init__(self, spec: GPTNeoX) -> None:
         width, bias = spec.hidden_size, spec.attention_bias
         super().__init__(width // spec.num_attention_heads, dropout=spec.attention_dropout)

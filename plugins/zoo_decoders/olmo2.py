@@ -90,7 +90,7 @@ class Olmo2(DecoderSpec):
 class Olmo2Attention(Attention):
     """Attention whose queries and keys are normed, each over all heads at once."""
 
-    tensor_parallel = {}  # a norm over all heads needs all of them
+    tensor_parallel = {**Attention.tensor_parallel, "query_norm": "gathered", "key_norm": "gathered"}
 
     def __init__(self, spec: Olmo2) -> None:
         super().__init__(

@@ -159,6 +159,7 @@ class ModernBert(EncoderSpec):
         ),
     }
     prefix = "model."
+    undivided = "queries, keys and values are thirds of one product, gate and values its halves"
     ignored = frozenset(
         {
             "deterministic_flash_attn", "initializer_cutoff_factor", "layer_norm_eps",

@@ -1,7 +1,9 @@
 """GPT-3 beside torch's own layers, with copied weights and bands written out."""
 
 import functools
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,6 +138,37 @@ def test_the_papers_models_have_as_many_parameters(name: str, millions: int) -> 
     with torch.device("meta"):
         model = zoo.decoders.GPT3.sized(name).build()
     assert round(sum(part.numel() for part in model.parameters()) / 1e6) == millions
+
+
+LARGEST = """\
+model:
+  class_path: zoo.modules.DecoderModule
+  init_args:
+    backbone:
+      class_path: zoo.decoders.GPT3
+      init_args: {num_hidden_layers: 96, hidden_size: 12288, num_attention_heads: 96, head_dim: 128}
+data:
+  class_path: zoo.data.Text
+  init_args: {source: text.txt, sequence_length: 2048}
+"""
+
+
+def test_the_largest_is_planned_on_many_devices_without_one(command: Any, workplace: Path) -> None:
+    Path("gpt3.yaml").write_text(LARGEST)
+    outcome = command("check", "gpt3.yaml", "--config", "presets/fsdp-tp-bf16", "--devices", "1024")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "│ together │ 174,604,259,328 │" in outcome.out
+    assert "Each of 1024 devices, 1 row of 2048 tokens." in outcome.out
+    held = dict(re.findall(r"│ ([a-z, ]+?) +│ +([\d.]+) [GM]iB │", outcome.out))
+    # Four bytes of weights, as many of gradients and twice as many of AdamW's moments, of each parameter.
+    weights = 4 * 174_604_259_328 / 1024 / 2**20
+    assert float(held["weights"]) == float(held["gradients"]) == pytest.approx(weights, rel=0.01)
+    assert float(held["optimizer"]) == pytest.approx(2 * weights / 1024, rel=0.01)
+
+
+def test_every_other_layer_of_the_largest_sees_a_band() -> None:
+    spec = zoo.decoders.GPT3.sized("175B")
+    assert [spec.reach(index) for index in range(96)] == [None, 256] * 48
 
 
 def test_what_a_block_adds_starts_smaller() -> None:

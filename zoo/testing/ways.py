@@ -88,7 +88,7 @@ def found_by(module: ZooModule, batch: Batch) -> Found:
 def found_by_reference(module: ZooModule, reference: Reference, batch: Batch) -> Found:
     """The same of a module's reference."""
     logits, loss = reference.forward(batch)
-    loss.backward()
+    torch.autograd.backward(loss)
     gradients = {name: part for name, part in reference.gradients().items() if part is not None}
     return Found(logits[compared(module, batch, logits)], loss, gradients)
 

@@ -17,7 +17,7 @@ from zoo.layers.losses import chunk_tokens
 from zoo.layers.positions import forget_tables
 from zoo.specs import BackboneSpec
 from zoo.training.blocks import blocks
-from zoo.training.sharding import divided
+from zoo.training.sharding import WHOLE, divided
 
 WIDE = 4
 """Bytes of a weight, a gradient, a moment of AdamW: float32."""
@@ -121,9 +121,11 @@ def _shrink(backbone: nn.Module, size: int) -> None:
     """Makes the parts that tensor parallelism divides as small as one device has them."""
     for layer in list(backbone.modules()):
         for name, style in divided(layer):
-            if style == "headwise":
-                continue
             part = layer.get_submodule(name)
+            if style in WHOLE:
+                if style == "gathered":
+                    _gather(part, size)
+                continue
             if isinstance(part, nn.Embedding):
                 smaller: nn.Module = nn.Embedding(part.num_embeddings, part.embedding_dim // size)
             else:
@@ -132,6 +134,12 @@ def _shrink(backbone: nn.Module, size: int) -> None:
                 wide = (inputs, outputs // size) if style == "colwise" else (inputs // size, outputs)
                 smaller = nn.Linear(*wide, bias=part.bias is not None)
             layer.set_submodule(name, smaller)
+
+
+def _gather(part: nn.Module, size: int) -> None:
+    """Has a part that looks at all channels see as many, though one device makes a share of them."""
+    part.register_forward_pre_hook(lambda _, inputs: torch.cat(inputs * size, -1))
+    part.register_forward_hook(lambda _, inputs, output: output.chunk(size, -1)[0])
 
 
 class _Watch:

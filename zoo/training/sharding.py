@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -32,12 +32,35 @@ from zoo.training.blocks import blocks
 ENTRIES = ("training_step", "validation_step", "test_step", "predict", "generate")
 """Methods, besides `forward`, by which a module's weights come into use."""
 
+
+class Gathered(ParallelStyle):
+    """For what looks at all channels of a product that is divided by columns, as a norm over all heads does.
+
+    Every process has the whole layer: the product's columns are gathered before it, and shared out after.
+    """
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        def gather(_: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+            shared = DTensor.from_local(inputs[0], device_mesh, [Shard(-1)])
+            return shared.redistribute(placements=[Replicate()])
+
+        def share(_: nn.Module, inputs: tuple[Tensor, ...], output: DTensor) -> Tensor:
+            return output.redistribute(placements=[Shard(-1)]).to_local()
+
+        module.register_forward_pre_hook(gather)
+        module.register_forward_hook(share)
+        return distribute_module(module, device_mesh)
+
+
 _STYLES: dict[str, Callable[[], ParallelStyle]] = {
     "colwise": ColwiseParallel,
     "rowwise": RowwiseParallel,
     "headwise": lambda: SequenceParallel(sequence_dim=1, use_local_output=True),
+    "gathered": Gathered,
 }
-"""The last is for what does the same to each head: whole everywhere, its gradients summed over all heads."""
+"""The third is for what does the same to each head: whole everywhere, its gradients summed over all heads."""
+WHOLE = ("headwise", "gathered")
+"""Styles whose layers stay whole on every process."""
 
 
 def divided(layer: nn.Module) -> Iterator[tuple[str, str]]:
@@ -58,15 +81,16 @@ def divide(module: nn.Module, mesh: DeviceMesh) -> None:
     for path, layer in module.named_modules():
         plan = dict(divided(layer))
         for name, style in plan.items():
-            if style != "headwise":
+            if style not in WHOLE:
                 _require_even(layer, f"{path}.{name}", layer.get_submodule(name), style, mesh.size())
         if plan:
             layer.register_forward_pre_hook(_on_every_process(mesh), with_kwargs=True)
             parallelize_module(layer, mesh, {name: _STYLES[style]() for name, style in plan.items()})
         num_divided += len(plan)
     if not num_divided:
+        why = getattr(getattr(module, "spec", None), "undivided", "")
         raise SpecError(
-            "none of the model's layers can be divided by tensor parallelism",
+            f"none of the model's layers can be divided by tensor parallelism{why and f': {why}'}",
             at="trainer.strategy.init_args.tensor_parallel_size",
             hint="set tensor_parallel_size to 1, and shard the model",
         )

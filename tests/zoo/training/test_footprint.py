@@ -91,6 +91,14 @@ def test_what_is_divided_is_smaller_within_layers_only() -> None:
     assert two.tensor_traffic > 0 == one.tensor_traffic
 
 
+def test_a_norm_over_all_heads_is_counted_whole() -> None:
+    spec = zoo.decoders.Olmo2(**SIZES, num_attention_heads=4)
+    with torch.device("meta"):
+        head = zoo.heads.CausalLM().build(spec)
+    one, two = (footprint(spec, head, Plan(devices=size, tensor_parallel_size=size)) for size in (1, 2))
+    assert one.weights / 2 < two.weights < one.weights
+
+
 def test_blocks_that_are_recomputed_keep_less() -> None:
     assert counted().recomputed < counted().activations / 2
 

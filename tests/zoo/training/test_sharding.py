@@ -8,6 +8,7 @@ from torch.distributed.device_mesh import init_device_mesh
 import zoo
 from zoo import registry
 from zoo.errors import SpecError
+from zoo.layers import HeadAttention
 from zoo.specs import BackboneSpec
 from zoo.training import sharding
 
@@ -51,7 +52,13 @@ def test_what_a_layer_says_is_divided_is_there(family: type[BackboneSpec]) -> No
         assert bool(plan) == bool(said)
         for name, style in plan.items():
             is_divided = isinstance(layer.get_submodule(name), nn.Linear | nn.Embedding)
-            assert is_divided == (style != "headwise")
+            assert is_divided == (style not in sharding.WHOLE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_is_divided_or_the_spec_says_why_not(family: type[BackboneSpec]) -> None:
+    layers = [layer for layer in built(family(**family.tiny)).modules() if isinstance(layer, HeadAttention)]
+    assert all(bool(dict(sharding.divided(layer))) != bool(family.undivided) for layer in layers)
 
 
 @pytest.fixture
@@ -73,6 +80,15 @@ def test_heads_that_processes_cannot_share_are_refused(processes: object) -> Non
     )
 
 
+def test_heads_whose_queries_keys_and_values_are_one_product_are_counted_whole(processes: object) -> None:
+    model = built(zoo.decoders.GPTNeoX(**{**zoo.decoders.GPTNeoX.tiny, "num_attention_heads": 2}))
+    with pytest.raises(SpecError) as caught:
+        sharding.divide(model, processes)
+    assert caught.value.message == (
+        "`blocks.0.attention.output` has 2 heads of 16 channels, which 4 processes cannot share evenly"
+    )
+
+
 def test_channels_that_processes_cannot_share_are_refused(processes: object) -> None:
     sizes = {**zoo.decoders.Llama.tiny, "num_key_value_heads": 4, "intermediate_size": 54}
     with pytest.raises(SpecError) as caught:
@@ -83,10 +99,13 @@ def test_channels_that_processes_cannot_share_are_refused(processes: object) -> 
 
 
 def test_a_model_that_cannot_be_divided_is_refused(processes: object) -> None:
+    module = zoo.modules.DecoderModule(zoo.decoders.GPT2(**zoo.decoders.GPT2.tiny))
+    module.backbone = built(module.spec)
     with pytest.raises(SpecError) as caught:
-        sharding.divide(built(zoo.decoders.GPT2(**zoo.decoders.GPT2.tiny)), processes)
+        sharding.divide(module, processes)
     assert str(caught.value) == (
-        "none of the model's layers can be divided by tensor parallelism\n"
+        "none of the model's layers can be divided by tensor parallelism: "
+        "queries, keys and values are thirds of one product\n"
         "  at    trainer.strategy.init_args.tensor_parallel_size\n"
         "  set tensor_parallel_size to 1, and shard the model"
     )

@@ -38,6 +38,8 @@ NUM_STEPS = 3
 SHAPES = {
     "Llama": "decoder",
     "GPT2": "decoder",
+    "GPTNeoX": "decoder",
+    "Olmo2": "decoder",
     "Qwen3": "decoder",
     "Bert": "encoder",
     "T5": "encoder_decoder",
@@ -173,6 +175,8 @@ TWO: list[Run] = [
     ("Llama", "sharded", TIED),
     ("Llama", "tensor", {}),
     ("Qwen3", "tensor", {}),
+    ("GPTNeoX", "tensor", {}),
+    ("Olmo2", "tensor", {}),
     ("Bert", "sharded", {}),
     ("T5", "tensor", {}),
 ]
@@ -194,6 +198,7 @@ def test_two_processes_learn_what_one_does(two: Path) -> None:
 def test_four_processes_learn_what_one_does(tmp_path: Path) -> None:
     uneven = {"vocab_size": 97, "num_key_value_heads": 4}
     families = [("Llama", uneven), ("Qwen3", uneven), ("Bert", {}), ("T5", {}), ("Transformer", {})]
+    families += [("GPTNeoX", {}), ("Olmo2", {"num_key_value_heads": 4})]
     runs = [(family, strategy, sizes) for family, sizes in families for strategy in STRATEGIES]
     runs += [("Llama", "both", TIED), ("GPT2", "sharded", {})]
     on_processes(4, tmp_path, runs)
