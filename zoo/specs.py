@@ -138,6 +138,8 @@ class HubHead:
     """Channels from which a language model's projection makes logits; None: hidden_size."""
     num_words: int | None = None
     """How many logits these are; None: vocab_size."""
+    softcap: float | None = None
+    """What they are bent to lie within; None: they are as they are."""
     tied: str = "embedding.weight"
     """The backbone's weight that is the projection's, too, where the spec says `tie_word_embeddings`."""
 

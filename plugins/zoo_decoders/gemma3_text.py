@@ -5,12 +5,13 @@ Gemma team, 2025: https://arxiv.org/abs/2503.19786
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import SpecError
 from zoo.generation import Cache
 from zoo.layers import (
     ACTIVATIONS,
@@ -63,6 +64,8 @@ class Gemma3Text(DecoderSpec):
     """The last of so many layers sees all, where the one before says nothing."""
     attention_bias: bool = False
     attention_dropout: float = 0.0
+    final_logit_softcapping: float | None = None
+    """What logits of the vocabulary are bent to lie within; None: they are as they are."""
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 0
     bos_token_id: int | None = 2
@@ -74,6 +77,11 @@ class Gemma3Text(DecoderSpec):
         require_known(self, "hidden_activation", ACTIVATIONS)
         require_layer_types(self)
         require_positive(self, "sliding_window_pattern")
+        softcap = self.final_logit_softcapping
+        if softcap is not None and softcap <= 0:
+            raise SpecError(
+                f"`final_logit_softcapping` must be above 0, got {softcap}", at="final_logit_softcapping"
+            )
 
     def layer_type(self, index: int) -> str:
         """How far a layer looks."""
@@ -84,6 +92,11 @@ class Gemma3Text(DecoderSpec):
     def build(self) -> "Gemma3TextDecoder":
         """The backbone, without weights of its own choosing."""
         return Gemma3TextDecoder(self)
+
+    def hub_head(self, name: str) -> HubHead:
+        """How the head of this class name stands on the Hub."""
+        head = super().hub_head(name)
+        return replace(head, softcap=self.final_logit_softcapping) if name == "CausalLM" else head
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,11 +130,8 @@ class Gemma3Text(DecoderSpec):
         ),
     }
     prefix = "model."
-    without = {
-        "attn_logit_softcapping": "null",
-        "final_logit_softcapping": "null",
-        "use_bidirectional_attention": "null",
-    }
+    # The reference reads `attn_logit_softcapping` and does nothing by it.
+    without = {"attn_logit_softcapping": "null", "use_bidirectional_attention": "null"}
     ignored = frozenset({"_sliding_window_pattern", "cache_implementation"})  # layer_types say more
     tiny = {
         "vocab_size": 96,

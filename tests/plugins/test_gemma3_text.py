@@ -25,6 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a window longer than the text": {"sliding_window": 50},
     "odd heads": {"hidden_size": 27, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 10},
     "other rotations": {"rope_parameters": ROPES},
+    "logits within bounds": {"final_logit_softcapping": 0.5},
     "untied, biases": {"tie_word_embeddings": False, "attention_bias": True, "num_key_value_heads": 4},
 }
 STD = 0.1
@@ -63,13 +64,12 @@ def test_old_spellings_of_windows_and_rope_are_read(tmp_path: Path, every: int) 
     assert_parity(zoo.load(tmp_path), reference_of(model), padded_batch(96))
 
 
-def test_what_is_capped_is_refused(tmp_path: Path) -> None:
-    made_by_transformers("Gemma3ForCausalLM", {**TINY, "final_logit_softcapping": 30.0}).save_pretrained(
-        tmp_path
-    )
+def test_scores_that_are_capped_are_refused(tmp_path: Path) -> None:
+    model = made_by_transformers("Gemma3ForCausalLM", {**TINY, "attn_logit_softcapping": 50.0})
+    model.save_pretrained(tmp_path)
     with pytest.raises(SpecError) as caught:
         zoo.load(tmp_path)
-    message = "`final_logit_softcapping` must be null for zoo.decoders.Gemma3Text, got 30.0"
+    message = "`attn_logit_softcapping` must be null for zoo.decoders.Gemma3Text, got 50.0"
     assert caught.value.message == message
 
 
@@ -88,6 +88,7 @@ def test_what_is_capped_is_refused(tmp_path: Path) -> None:
             {"num_hidden_layers": 3},
             "`layer_types` must name one for each of 3 layers in zoo.decoders.Gemma3Text, got 2",
         ),
+        ({"final_logit_softcapping": 0.0}, "`final_logit_softcapping` must be above 0, got 0.0"),
         ({"sliding_window_pattern": 0}, "`sliding_window_pattern` must be at least 1, got 0"),
         (
             {"sliding_window": None},

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from zoo.heads.base import Batch, Head, Loss, Metrics
-from zoo.layers import IGNORED, linear_cross_entropy
+from zoo.layers import IGNORED, capped, linear_cross_entropy
 from zoo.specs import BackboneSpec
 
 
@@ -42,6 +42,7 @@ class LanguageModelHead(Head):
         num_words = spec.vocab_size if hub_head.num_words is None else hub_head.num_words
         self.projection = nn.Linear(width, num_words, bias=hub_head.bias)
         self.shift = Shift(num_words) if hub_head.shifts else None
+        self.softcap = hub_head.softcap
         self.tied_with = hub_head.tied if spec.tie_word_embeddings else None
 
     @property
@@ -52,7 +53,8 @@ class LanguageModelHead(Head):
     def forward(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
         """Logits (…, vocab_size) of hidden states (…, hidden_size)."""
         logits: Tensor = self.projection(self.transform(hidden_BTD))
-        return logits if self.shift is None else logits + self.shift.value
+        logits = logits if self.shift is None else logits + self.shift.value
+        return logits if self.softcap is None else capped(logits, self.softcap)
 
     def loss(self, hidden_BTD: Tensor, batch: Batch) -> Loss:
         """Cross entropy of each label at its own token.
@@ -65,7 +67,9 @@ class LanguageModelHead(Head):
         bias_V: Tensor | None = self.projection.bias
         if self.shift is not None:
             bias_V = self.shift.value[0] if bias_V is None else bias_V + self.shift.value[0]
-        total = linear_cross_entropy(self.transform(hidden_ND), self.projection.weight, labels_N, bias_V)
+        total = linear_cross_entropy(
+            self.transform(hidden_ND), self.projection.weight, labels_N, bias_V, self.softcap
+        )
         return Loss(total, labels_N.numel())
 
     def metrics(self) -> "LanguageModelMetrics":

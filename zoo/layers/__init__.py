@@ -10,7 +10,7 @@ from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
 from zoo.layers.initialization import fill, initialize, materialize, part_of
 from zoo.layers.kernels import attend
 from zoo.layers.layouts import lay_out_for_reading
-from zoo.layers.losses import IGNORED, linear_cross_entropy
+from zoo.layers.losses import IGNORED, capped, linear_cross_entropy
 from zoo.layers.masks import Mask
 from zoo.layers.norms import RMSNorm
 from zoo.layers.positions import (
@@ -43,6 +43,7 @@ __all__ = [
     "RotaryPositions",
     "SinusoidalPositions",
     "attend",
+    "capped",
     "fill",
     "initialize",
     "lay_out_for_reading",

@@ -21,17 +21,29 @@ def chunk_tokens(vocab_size: int) -> int:
     return max(CHUNK_TOKENS, CHUNK_LOGITS // vocab_size)
 
 
+def capped(logits: Tensor, softcap: float) -> Tensor:
+    """Logits bent to lie within `softcap` of zero.
+
+    Gemma 2, 2024: https://arxiv.org/abs/2408.00118
+    """
+    return torch.tanh(logits / softcap) * softcap
+
+
 def linear_cross_entropy(
-    hidden_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, bias_V: Tensor | None
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    labels_N: Tensor,
+    bias_V: Tensor | None,
+    softcap: float | None = None,
 ) -> Tensor:
-    """The sum of the cross entropies of `hidden · weightᵀ + bias`, in float32.
+    """The sum of the cross entropies of `hidden · weightᵀ + bias`, in float32, bent by `capped` if asked.
 
     Every row must carry a label. Gradients are made chunk by chunk in the forward pass; no logits are kept.
     """
     given = hidden_ND, weight_VD, labels_N, bias_V
     if not torch.is_grad_enabled():  # which the function below could not tell from its inputs
         given = hidden_ND.detach(), weight_VD.detach(), labels_N, None if bias_V is None else bias_V.detach()
-    total: Tensor = _LinearCrossEntropy.apply(*given)  # type: ignore[no-untyped-call]
+    total: Tensor = _LinearCrossEntropy.apply(*given, softcap)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -41,13 +53,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, bias_V: Tensor | None
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        labels_N: Tensor,
+        bias_V: Tensor | None,
+        softcap: float | None,
     ) -> Tensor:
         device = hidden_ND.device.type
         is_mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if is_mixed else hidden_ND.dtype
         wide = torch.promote_types(hidden_ND.dtype, torch.float32)
-        needs_hidden, needs_weight, _, needs_bias = ctx.needs_input_grad
+        needs_hidden, needs_weight, _, needs_bias, _ = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden_ND) if needs_hidden else None
         grad_weight = torch.zeros_like(weight_VD, dtype=wide) if needs_weight else None
         grad_bias = torch.zeros_like(bias_V, dtype=wide) if needs_bias and bias_V is not None else None
@@ -61,6 +78,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     labels_N[start : start + rows, None],
                 )
                 logits = F.linear(hidden, weight, bias).to(wide)
+                if softcap is not None:
+                    logits = capped(logits, softcap)
                 probabilities = F.softmax(logits, -1)
                 # The largest is exp(0) over the sum of all: the sum's logarithm takes no more exponentials.
                 log_sums = logits.amax(-1, keepdim=True) - probabilities.amax(-1, keepdim=True).log()
@@ -69,6 +88,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     continue
                 # The gradient of the logits: the probabilities, less one at the label.
                 slope = probabilities.scatter_add_(-1, labels, -torch.ones_like(labels, dtype=wide))
+                if softcap is not None:
+                    slope *= 1 - (logits / softcap).square()
                 if grad_bias is not None:
                     grad_bias += slope.sum(0)
                 slope = slope.to(dtype)
@@ -90,4 +111,5 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None if grad_weight is None else (grad_weight * slope).to(weight_dtype),
             None,
             None if grad_bias is None else (grad_bias * slope).to(weight_dtype),
+            None,
         )

@@ -57,7 +57,8 @@ class Shapes(TorchDispatchMode):
 @pytest.mark.parametrize("bias", [True, False])
 def test_gradients_are_those_of_finite_differences(bias: bool) -> None:
     hidden, weight, labels, offset = inputs(torch.float64, bias=bias)
-    assert torch.autograd.gradcheck(linear_cross_entropy, (hidden, weight, labels, offset))
+    for softcap in (None, 2.0):
+        assert torch.autograd.gradcheck(linear_cross_entropy, (hidden, weight, labels, offset, softcap))
 
 
 @pytest.mark.parametrize("bias", [True, False])
