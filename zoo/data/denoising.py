@@ -35,9 +35,10 @@ class Denoising(Text):
     A tokenizer that is trained here gets the special tokens that stand in holes.
 
     Args:
-        source: A txt, jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name[:split]`.
+        source: A txt(.gz), jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name`; each may
+            be followed by `:split`.
         text: Where a row's text stands, in jsonl, csv and on the Hub.
-        validation: A source for validation; by default some of `source` is held out.
+        validation: A source for validation, or a split of `source`; by default some of it is held out.
         validation_fraction: Share of `source` that is held out.
         corruption: `spans` become a sentinel each, and are what is written; with `infilling` they become one
             mask each, and the whole text is written.

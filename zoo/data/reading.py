@@ -17,7 +17,7 @@ from zoo.errors import DataError, did_you_mean
 
 T = TypeVar("T")
 
-SUFFIXES = (".txt", ".text", ".md", ".py", ".jsonl", ".jsonl.gz", ".json.gz", ".csv")
+SUFFIXES = (".txt", ".txt.gz", ".text", ".md", ".py", ".jsonl", ".jsonl.gz", ".json.gz", ".csv")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from zoo.data.packing import Packing
 from zoo.data.reading import Document, read
 from zoo.data.rows import Pieces, Rows, token_file
 from zoo.data.samples import write_rows
+from zoo.data.splits import halves
 from zoo.data.splitting import split
 from zoo.errors import DataError
 from zoo.heads.base import Batch
@@ -35,9 +36,10 @@ class Text(ZooData):
     document is wholly on one side of the split: which one is decided by its content.
 
     Args:
-        source: A txt, jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name[:split]`.
+        source: A txt(.gz), jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name`; each may
+            be followed by `:split`.
         text: Where a row's text stands, in jsonl, csv and on the Hub.
-        validation: A source for validation; by default some of `source` is held out.
+        validation: A source for validation, or a split of `source`; by default some of it is held out.
         validation_fraction: Share of `source` that is held out.
         tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
         vocab_size: Of the tokenizer that is trained.
@@ -94,9 +96,10 @@ class Text(ZooData):
     def documents(self) -> tuple[list[Document], list[Document]]:
         """Documents to train on and documents held out, read once."""
         if self._parts is None:
-            documents = read(self.source, self.text, self.bad_rows)
-            if self.validation is not None:
-                self._parts = documents, read(self.validation, self.text, self.bad_rows)
+            source, validation = halves(self.source, self.validation)
+            documents = read(source, self.text, self.bad_rows)
+            if validation is not None:
+                self._parts = documents, read(validation, self.text, self.bad_rows)
             else:
                 self._parts = split(documents, self.validation_fraction)
         return self._parts
