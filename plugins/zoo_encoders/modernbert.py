@@ -3,6 +3,8 @@
 Warner et al., 2024: https://arxiv.org/abs/2412.13663
 """
 
+import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,14 +27,22 @@ BASES = (160000.0, 10000.0)
 """Of the rotations in layers of either kind."""
 
 
-def transform(spec: "ModernBert") -> nn.Module:
+class ModernBertTransform(DenseNorm):
     """What stands between the hidden states and a projection."""
-    return DenseNorm(spec.hidden_size, spec.classifier_activation, norm(spec), bias=spec.classifier_bias)
+
+    def __init__(self, spec: "ModernBert") -> None:
+        bias = spec.classifier_bias
+        super().__init__(spec.hidden_size, spec.classifier_activation, norm(spec), bias=bias)
+        self.start = functools.partial(spec.start, is_added=True)
+
+    def reset_parameters(self) -> None:
+        """Starts as small as what is added to the hidden states."""
+        self.start(self.dense.weight)
 
 
 def pooler(spec: "ModernBert") -> nn.Module:
     """The same before labels."""
-    return nn.Sequential(transform(spec), nn.Dropout(spec.classifier_dropout))
+    return nn.Sequential(ModernBertTransform(spec), nn.Dropout(spec.classifier_dropout))
 
 
 def norm(spec: "ModernBert") -> nn.LayerNorm:
@@ -69,6 +79,8 @@ class ModernBert(EncoderSpec):
     embedding_dropout: float = 0.0
     mlp_dropout: float = 0.0
     """Within the feed-forward."""
+    initializer_cutoff_factor: float = 2.0
+    """Fresh weights are at most so many times initializer_range."""
     decoder_bias: bool = True
     """Whether the projection onto the vocabulary has a bias."""
     classifier_pooling: str = "cls"
@@ -104,6 +116,12 @@ class ModernBert(EncoderSpec):
         if self.layer_types is not None:
             return self.layer_types[index]
         return KINDS[bool(index % self.global_attn_every_n_layers)]
+
+    def start(self, weight: Tensor, *, is_added: bool = False) -> None:
+        """Draws a fresh weight, a smaller one where it is of what blocks add up."""
+        std = self.initializer_range / (math.sqrt(2 * self.num_hidden_layers) if is_added else 1)
+        most = self.initializer_cutoff_factor * std
+        nn.init.trunc_normal_(weight, std=std, a=-most, b=most)
 
     def build(self) -> "ModernBertEncoder":
         """The backbone, without weights of its own choosing."""
@@ -145,7 +163,7 @@ class ModernBert(EncoderSpec):
                 "head.norm.{}": "transform.norm.{}",
                 "decoder.{}": "projection.{}",
             },
-            transform=transform,
+            transform=ModernBertTransform,
         ),
         "SequenceClassification": HubHead(
             "ModernBertForSequenceClassification",
@@ -162,9 +180,8 @@ class ModernBert(EncoderSpec):
     undivided = "queries, keys and values are thirds of one product, gate and values its halves"
     ignored = frozenset(
         {
-            "deterministic_flash_attn", "initializer_cutoff_factor", "layer_norm_eps",
-            "position_embedding_type", "reference_compile", "repad_logits_with_grad",
-            "sparse_pred_ignore_index", "sparse_prediction",
+            "deterministic_flash_attn", "layer_norm_eps", "position_embedding_type", "reference_compile",
+            "repad_logits_with_grad", "sparse_pred_ignore_index", "sparse_prediction",
         }
     )  # fmt: skip
     tiny = {
@@ -244,7 +261,18 @@ class ModernBertEncoder(nn.Module):
         self.layer_types = [spec.layer_type(index) for index in range(spec.num_hidden_layers)]
         self.blocks = nn.ModuleList(ModernBertBlock(spec, index) for index in range(spec.num_hidden_layers))
         self.norm = norm(spec)
-        self.reach = spec.sliding_window
+        self.reach, self.start = spec.sliding_window, spec.start
+
+    def reset_parameters(self) -> None:
+        """Starts as in its authors' code: nothing far out, and what blocks add up the smaller the more do."""
+        self.start(self.embedding.weight)
+        for part in self.blocks.modules():
+            if isinstance(part, ModernBertAttention):
+                self.start(part.query_key_value.weight)
+                self.start(part.output.get_parameter("weight"), is_added=True)
+            elif isinstance(part, ModernBertFeedForward):
+                self.start(part.up_gate.weight)
+                self.start(part.down.weight, is_added=True)
 
     def forward(self, input_ids: Tensor, mask: Mask) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) of ids (batch, tokens), each seeing all of its row."""

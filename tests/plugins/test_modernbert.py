@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 import zoo
 from zoo.errors import SpecError
@@ -89,3 +90,17 @@ def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, Any], message: str) 
     with pytest.raises(SpecError) as caught:
         replace(zoo.encoders.ModernBert(**TINY), **sizes)
     assert caught.value.message == message
+
+
+def test_fresh_weights_are_spread_as_those_of_transformers() -> None:
+    sizes = {**TINY, "vocab_size": 600, "hidden_size": 64, "initializer_range": 0.05}
+    theirs = transformers.ModernBertForMaskedLM(transformers.ModernBertConfig(**sizes))
+    ours = zoo.modules.EncoderModule(backbone=zoo.encoders.ModernBert(**sizes), head=zoo.heads.MaskedLM())
+    ours.build()
+    fresh = ours.hub_tensors()
+    for name, expected in theirs.named_parameters():
+        if expected.ndim > 1:
+            assert fresh[name].std().item() == pytest.approx(expected.std().item(), rel=0.06), name
+            assert fresh[name].abs().max().item() == pytest.approx(expected.abs().max().item(), rel=0.02), (
+                name
+            )
