@@ -11,7 +11,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, get_args, get_type_hints
 
@@ -144,6 +144,20 @@ class HubHead:
     """The backbone's weight that is the projection's, too, where the spec says `tie_word_embeddings`."""
 
 
+@dataclass(frozen=True)
+class Gguf:
+    """How a family stands in gguf files, from which ggml's runtimes read decoders."""
+
+    architecture: str
+    """What the runtimes call it."""
+    weights: Mapping[str, str]
+    """gguf's name to name in the backbone, with `{}` for what both share."""
+    has_neighbouring_pairs: bool = False
+    """Whether channels that turn as a pair stand side by side there, and not half a head apart."""
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the spec to the only values that the runtimes compute with."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec(Spec, ABC):
     """Sizes of a family. Its fields are those of config.json; the class says the rest of the contract."""
@@ -167,6 +181,8 @@ class BackboneSpec(Spec, ABC):
     """Hub name to name in the backbone, with `{}` for what both share; read in both directions."""
     heads: ClassVar[Mapping[str, HubHead]] = {}
     """How the family's heads stand on the Hub, by the head's class name."""
+    gguf: ClassVar[Gguf | None] = None
+    """How the family stands in gguf files; None: in none."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Keys of config.json to fields, where they differ; read in both directions, of several the first."""
     aliases: ClassVar[Mapping[str, str]] = {}

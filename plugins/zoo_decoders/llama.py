@@ -20,7 +20,7 @@ from zoo.layers import (
     RopeParameters,
     RotaryPositions,
 )
-from zoo.specs import DecoderSpec, HubHead, require_divides, require_known
+from zoo.specs import DecoderSpec, Gguf, HubHead, require_divides, require_known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,24 @@ class Llama(DecoderSpec):
         "CausalLM": HubHead("LlamaForCausalLM", {"lm_head.{}": "projection.{}"}),
         "SequenceClassification": HubHead("LlamaForSequenceClassification", {"score.{}": "projection.{}"}),
     }
+    gguf = Gguf(
+        "llama",
+        {
+            "token_embd.{}": "embedding.{}",
+            "blk.{}.attn_norm.{}": "blocks.{}.attention_norm.{}",
+            "blk.{}.attn_q.{}": "blocks.{}.attention.query.{}",
+            "blk.{}.attn_k.{}": "blocks.{}.attention.key.{}",
+            "blk.{}.attn_v.{}": "blocks.{}.attention.value.{}",
+            "blk.{}.attn_output.{}": "blocks.{}.attention.output.{}",
+            "blk.{}.ffn_norm.{}": "blocks.{}.feedforward_norm.{}",
+            "blk.{}.ffn_gate.{}": "blocks.{}.feedforward.gate.{}",
+            "blk.{}.ffn_up.{}": "blocks.{}.feedforward.up.{}",
+            "blk.{}.ffn_down.{}": "blocks.{}.feedforward.down.{}",
+            "output_norm.{}": "norm.{}",
+        },
+        has_neighbouring_pairs=True,
+        needs={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
+    )
     prefix = "model."
     unread = frozenset({"model.layers.{}.self_attn.rotary_emb.inv_freq"})
     ignored = frozenset({"pretraining_tp"})

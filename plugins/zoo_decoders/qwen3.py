@@ -20,7 +20,7 @@ from zoo.layers import (
     RopeParameters,
     RotaryPositions,
 )
-from zoo.specs import DecoderSpec, HubHead, require_divides, require_known, require_layer_types
+from zoo.specs import DecoderSpec, Gguf, HubHead, require_divides, require_known, require_layer_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,30 @@ class Qwen3(DecoderSpec):
         "CausalLM": HubHead("Qwen3ForCausalLM", {"lm_head.{}": "projection.{}"}),
         "SequenceClassification": HubHead("Qwen3ForSequenceClassification", {"score.{}": "projection.{}"}),
     }
+    gguf = Gguf(
+        "qwen3",
+        {
+            "token_embd.{}": "embedding.{}",
+            "blk.{}.attn_norm.{}": "blocks.{}.attention_norm.{}",
+            "blk.{}.attn_q.{}": "blocks.{}.attention.query.{}",
+            "blk.{}.attn_k.{}": "blocks.{}.attention.key.{}",
+            "blk.{}.attn_v.{}": "blocks.{}.attention.value.{}",
+            "blk.{}.attn_output.{}": "blocks.{}.attention.output.{}",
+            "blk.{}.attn_q_norm.{}": "blocks.{}.attention.query_norm.{}",
+            "blk.{}.attn_k_norm.{}": "blocks.{}.attention.key_norm.{}",
+            "blk.{}.ffn_norm.{}": "blocks.{}.feedforward_norm.{}",
+            "blk.{}.ffn_gate.{}": "blocks.{}.feedforward.gate.{}",
+            "blk.{}.ffn_up.{}": "blocks.{}.feedforward.up.{}",
+            "blk.{}.ffn_down.{}": "blocks.{}.feedforward.down.{}",
+            "output_norm.{}": "norm.{}",
+        },
+        needs={
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "use_sliding_window": False,
+            "layer_types": None,
+        },
+    )
     prefix = "model."
     tiny = {
         "vocab_size": 96,

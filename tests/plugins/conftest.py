@@ -1,5 +1,6 @@
 """What the tests of all families share: proofs of parity, kept for the ledger."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 import zoo
 from zoo.heads.base import Batch
 from zoo.hub.config import config_of
+from zoo.hub.ledger import FILE as CARRIED
 from zoo.modules.base import ZooModule
 from zoo.modules.generating import GeneratingModule
 from zoo.testing import Reference, assert_parity, ways
@@ -42,7 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--ledger")
     if path is not None:
-        path.write_text(ledger.page(session.config.stash[PROOFS]), "utf-8")
+        page = ledger.page(session.config.stash[PROOFS])
+        path.write_text(page, "utf-8")
+        for package, told in ledger.by_package(page).items():
+            carried = path.parents[1] / "plugins" / package / CARRIED
+            carried.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from zoo import registry
+
 HEAD = """# Parity
 
 Every family under each of its heads, beside its reference with the same weights, on a CPU. Made by
@@ -78,3 +80,14 @@ def bound(value: float) -> str:
     if value < 1e-4:  # of float32: to the next power of ten
         return f"≤ 1e{power + 1:03d}"
     return f"≤ {math.ceil(value / 10**power - 1e-9) * 10**power:.0e}"
+
+
+def by_package(page: str) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
+    """The table as each plugin's package carries it for the cards of its models: by family, head, column."""
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    found: dict[str, dict[str, dict[str, dict[str, str]]]] = {}
+    for family, head, *cells in rows[1:]:
+        package = registry.family(family).__module__.partition(".")[0]
+        told = dict(zip(rows[0][2:], cells, strict=True))
+        found.setdefault(package, {}).setdefault(family, {})[head] = told
+    return found

@@ -1,10 +1,14 @@
 """docs/parity.md, which `make parity` writes."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from zoo import registry
+from zoo.hub import ledger
+
+from .ledger import by_package
 
 LEDGER = Path(__file__).parents[2] / "docs" / "parity.md"
 HEADS = [
@@ -30,3 +34,17 @@ def test_the_ledger_has_every_head_of_every_family(family: str, head: str) -> No
 
 def test_the_ledger_has_nothing_else() -> None:
     assert rows().keys() == set(HEADS)
+
+
+def test_each_plugin_carries_what_the_ledger_says_of_its_families() -> None:
+    for package, told in by_package(LEDGER.read_text("utf-8")).items():
+        carried = LEDGER.parents[1] / "plugins" / package / ledger.FILE
+        assert json.loads(carried.read_text("utf-8")) == told, "`make parity` writes both"
+
+
+def test_a_card_finds_what_is_proven_of_a_family() -> None:
+    found = ledger.proven(registry.family("llama"), "llama", "CausalLM")
+    assert found is not None
+    assert rows()["llama", "CausalLM"] == list(found.values())
+    assert ledger.proven(registry.family("llama"), "llama", "SomeHead") is None
+    assert ledger.proven(int, "llama", "CausalLM") is None

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,10 @@ from zoo.callbacks.checkpoint import Checkpoint
 from zoo.errors import ZooError
 from zoo.hub import cards
 from zoo.hub.pushing import Place, publish
+from zoo.hub.runs import Run
 from zoo.hub.saving import save
 from zoo.modules.base import ZooModule
+from zoo.training.recording import Recording
 
 
 class PushToHub(Callback):
@@ -55,6 +58,7 @@ class PushToHub(Callback):
         self.head, self.license, self.language = head, license, language
         self._num_checkpoints = 0
         self._best_value: float | None = None
+        self._best_run: Run | None = None
         self._folder: Path | None = None
         self._pushes: ThreadPoolExecutor | None = None
         self._push: Future[str] | None = None
@@ -86,7 +90,8 @@ class PushToHub(Callback):
         self._num_checkpoints += 1
         if self._num_checkpoints % self.every_n_checkpoints or not self._is_idle():
             return
-        folder = self._save(trainer, pl_module, self._folder / f"step-{trainer.global_step}")
+        folder = self._save(pl_module, self._folder / f"step-{trainer.global_step}")
+        self._describe(pl_module, folder, self._run(trainer))
         self._push = self._pushes.submit(self._publish_and_clear, folder)
 
     def _is_idle(self) -> bool:
@@ -120,8 +125,8 @@ class PushToHub(Callback):
         value = float(found)
         before = self._best_value
         if before is None or (value < before if self.mode == "min" else value > before):
-            self._best_value = value
-            self._save(trainer, pl_module, self._folder / "best")
+            self._best_value, self._best_run = value, self._run(trainer)
+            self._save(pl_module, self._folder / "best")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Pushes the model and says where it is.
@@ -134,8 +139,12 @@ class PushToHub(Callback):
         try:
             self._pushes.shutdown(wait=True)
             self._is_idle()
-            best = self._folder / "best"
-            folder = best if best.is_dir() else self._save(trainer, pl_module, self._folder / "last")
+            folder, run = self._folder / "best", self._run(trainer)
+            if self._best_run is not None:  # of its own measures, and of the whole run's curves
+                run = replace(run, measures=self._best_run.measures, steps=self._best_run.steps)
+            else:
+                folder = self._save(pl_module, self._folder / "last")
+            self._describe(pl_module, folder, run)
             rank_zero_info(f"pushed: {publish(folder, self.place)}")
         except ZooError as error:
             saved = next((c.saved for c in trainer.callbacks if isinstance(c, Checkpoint)), None)  # type: ignore[attr-defined]
@@ -157,28 +166,22 @@ class PushToHub(Callback):
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = self._pushes = self._push = None
 
-    def _save(self, trainer: L.Trainer, module: L.LightningModule, folder: Path) -> Path:
+    def _save(self, module: L.LightningModule, folder: Path) -> Path:
         assert isinstance(module, ZooModule)
-        save(module, folder, head=self.head)
-        cards.write(folder, module, self.place.repo_id, self._run(trainer), head=self.head)
-        return folder
+        return save(module, folder, head=self.head)
 
-    def _run(self, trainer: L.Trainer) -> cards.Run:
-        recipe = Path(trainer.log_dir or trainer.default_root_dir) / "config.yaml"
-        data = getattr(trainer, "datamodule", None)
-        measures = {
+    def _describe(self, module: L.LightningModule, folder: Path, run: Run) -> None:
+        assert isinstance(module, ZooModule)
+        cards.write(folder, module, self.place.repo_id, run, head=self.head)
+
+    def _run(self, trainer: L.Trainer) -> Run:
+        recording = next(one for one in trainer.callbacks if isinstance(one, Recording))  # type: ignore[attr-defined]
+        run = Run(license=self.license, language=self.language)
+        run = run.told(recording.state_dict(), trainer.global_step)
+        measured = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
             if name.startswith(("val/", "test/"))
         }
-        return cards.Run(
-            recipe=recipe.read_text("utf-8") if recipe.is_file() else None,
-            command=f"zoo fit --config {cards.RECIPE_FILE}" if recipe.is_file() else None,
-            measures=measures,
-            datasets=cards.hub_ids(getattr(data, "source", None)),
-            hardware=f"{trainer.world_size} × {trainer.strategy.root_device.type}",
-            precision=str(trainer.precision),
-            steps=trainer.global_step,
-            license=self.license,
-            language=self.language,
-        )
+        recipe = Path(trainer.log_dir or trainer.default_root_dir) / "config.yaml"
+        return replace(run, measures=measured).with_recipe(recipe)

@@ -8,7 +8,7 @@ from zoo.errors import RecipeError, ZooError, did_you_mean
 HELP = """\
 Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by plugins.
 
-  zoo fit --config RECIPE [--key value …]   train; RECIPE is a file or a packaged name
+  zoo fit --config RECIPE [--key value …]   train; RECIPE is a file, a packaged name or hub:owner/name
   zoo validate, test, predict --config RECIPE --ckpt_path CKPT
   zoo check RECIPE [--devices N]            keys, types, fit, sizes; nothing is trained
   zoo generate MODEL PROMPT                 continue a text; MODEL is a Hub id, a folder or a .ckpt
@@ -16,7 +16,7 @@ Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by
   zoo chat MODEL                            talk to a model that was taught to
   zoo pull MODEL [--revision] [--to DIR]    fetch a model's files from the Hub
   zoo push MODEL REPO_ID [--private]        publish a folder or a checkpoint on the Hub
-  zoo export CKPT DIR                       a run's checkpoint in the Hub's format
+  zoo export MODEL DIR [--format F]         hf, the Hub's format; onnx; gguf
   zoo plugin new NAME --shape SHAPE         write a plugin that works as it stands
   zoo plugin check NAME                     hold a plugin to what is promised of it
   zoo schema                                a JSON schema of recipes, for editors

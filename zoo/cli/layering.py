@@ -9,10 +9,17 @@ from zoo import registry
 from zoo.cli import flags, recipes
 from zoo.cli.recipes import Recipe
 from zoo.errors import RecipeError
+from zoo.hub import published
+
+ORIGINS: dict[str, str] = {}
+"""Of the files of recipes from the Hub, which commit's they are."""
 
 
 def resolved(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments, recipes first, so that flags override, and by path; and those paths."""
+    """The arguments, recipes first, so that flags override, and by path; and those paths.
+
+    A recipe of the Hub is pinned to its commit in `sys.argv`, too: Lightning starts other processes with it.
+    """
     rest, names = [], []
     words = iter(arguments)
     for word in words:
@@ -20,10 +27,22 @@ def resolved(arguments: list[str]) -> tuple[list[str], list[str]]:
         if flag not in ("--config", "-c"):
             rest.append(word)
         elif name := value if equals else next(words, None):
-            names.append(str(registry.recipe_path(name)))
+            names.append(_path_of(name))
         else:
             raise RecipeError(f"`{flag}` needs a recipe", hint="zoo list recipes shows the packaged ones")
     return [*(f"--config={name}" for name in names), *rest], names
+
+
+def _path_of(name: str) -> str:
+    """The file of a recipe: a path, a packaged name, or `hub:owner/name[@revision]`."""
+    if not name.startswith(published.PREFIX):
+        return str(registry.recipe_path(name))
+    path, pinned = published.fetch(name)
+    ORIGINS[str(path)] = pinned
+    sys.argv[:] = [
+        word[: -len(name)] + pinned if word in (name, f"--config={name}") else word for word in sys.argv
+    ]
+    return str(path)
 
 
 def layered(names: list[str], arguments: list[str]) -> Recipe:
@@ -59,6 +78,8 @@ def run_name(names: list[str]) -> str:
     """The folder under `runs/`: the last recipe's name."""
     if not names:
         return "run"
+    if origin := ORIGINS.get(names[-1]):
+        return origin.removeprefix(published.PREFIX).partition("@")[0].replace("/", "-")
     path = Path(names[-1])
     packaged = {file: name for name, file in registry.recipes().items()}
     return packaged.get(path, path.stem).replace("/", "-")

@@ -4,7 +4,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,7 @@ from zoo.cli.recipes import Recipe
 from zoo.data.loading import death_of_worker
 from zoo.errors import CheckpointError, DataError, RecipeError, ZooError
 from zoo.hub.loading import read_checkpoint
+from zoo.hub.published import HEADING
 from zoo.modules.base import ZooModule
 from zoo.training import optimization, preemption
 from zoo.training.files import newest, offer
@@ -50,11 +51,24 @@ class RecipeParser(LightningArgumentParser):
 
 
 class RecordRecipe(SaveConfigCallback):
-    """Keeps the resolved recipe beside the checkpoints and in TensorBoard."""
+    """Keeps the resolved recipe beside the checkpoints and in TensorBoard.
+
+    Args:
+        origins: Of those of its layers that came from the Hub, `hub:owner/name@commit`.
+        given: What SaveConfigCallback takes.
+        named: What it takes by name.
+    """
+
+    def __init__(self, *given: Any, origins: Sequence[str] = (), **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.heading = "".join(f"{HEADING}{origin}\n" for origin in origins)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Adds the recipe's text to TensorBoard."""
-        text = self.parser.dump(self.config, skip_unset=False)
+        """Adds the recipe's text to TensorBoard, and to both where it came from."""
+        text = self.heading + self.parser.dump(self.config, skip_unset=False)
+        path = Path(trainer.log_dir or "", self.config_filename)
+        if self.heading and path.is_file():
+            path.write_text(self.heading + path.read_text("utf-8"), "utf-8")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("recipe", f"```yaml\n{text}\n```")
@@ -209,7 +223,7 @@ def run(verb: str, arguments: list[str], command: type[ZooCLI] = ZooCLI) -> None
     if diagnosis.is_overlooked(recipe.values) and (fault := diagnosis.diagnose(recipe, TOP_KEYS)):
         raise fault
     try:
-        _build(verb, arguments, layering.run_name(names), command)
+        _build(verb, arguments, names, command)
     except _ParserError as error:
         raise diagnosis.diagnose(recipe, TOP_KEYS) or _in_its_own_words(error) from error
     except ZooError as error:
@@ -235,7 +249,7 @@ def _in_its_own_words(error: _ParserError) -> RecipeError:
     return RecipeError(lines[0], hint="\n".join(lines[1:9]) or None)
 
 
-def _build(verb: str, arguments: list[str], name: str, command: type[ZooCLI]) -> None:
+def _build(verb: str, arguments: list[str], names: list[str], command: type[ZooCLI]) -> None:
     defaults.quiet()
     _for_one_verb(command, verb)(
         L.LightningModule,
@@ -248,8 +262,11 @@ def _build(verb: str, arguments: list[str], name: str, command: type[ZooCLI]) ->
         seed_everything_default=0,
         auto_configure_optimizers=False,
         save_config_callback=RecordRecipe,
-        save_config_kwargs={"overwrite": True},
-        trainer_defaults=defaults.trainer_defaults(name),
+        save_config_kwargs={
+            "overwrite": True,
+            "origins": [layering.ORIGINS[name] for name in names if name in layering.ORIGINS],
+        },
+        trainer_defaults=defaults.trainer_defaults(layering.run_name(names)),
     )
 
 

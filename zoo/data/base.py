@@ -18,6 +18,8 @@ from zoo.data.gathering import Gathered, Gatherer, SortedBatches
 from zoo.data.loading import Arrange, Collate, HeldOut, Items, Loader, Plan, Position, RandomOrder
 from zoo.data.measures import Measure, Question
 from zoo.data.packing import OpenRows
+from zoo.data.reading import commit_of
+from zoo.data.splits import halves
 from zoo.errors import DataError, SpecError
 from zoo.heads.base import Batch
 from zoo.modules.base import ONLY, ZooModule
@@ -93,6 +95,13 @@ class ZooData(L.LightningDataModule):
     def parts(self) -> Mapping[str, "ZooData"]:
         """Itself; of several data, each."""
         return {self.head or ONLY: self}
+
+    @property
+    def sources(self) -> dict[str, str | None]:
+        """Where its rows come from, as the recipe says, each with its commit where it is on the Hub."""
+        source = getattr(self, "source", None)
+        named = () if not isinstance(source, str) else halves(source, getattr(self, "validation", None))
+        return {part: commit_of(part) for part in named if part is not None}
 
     @property
     def model(self) -> ZooModule | None:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ def read(source: str, column: str, bad: BadRows | None = None) -> list[Document]
     """The documents of a file, of every file of a folder, or of a data set on the Hub.
 
     Args:
-        source: A path, or `owner/name[:split]`.
+        source: A path, or `owner/name[@revision][:split]`.
         column: Where a row's text stands, in jsonl, csv and on the Hub.
         bad: What is done about a row that cannot be read; by default it is an error.
 
@@ -268,6 +269,7 @@ def _read_hub(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows
     except Exception as error:  # datasets raises many kinds for what is not to be had
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"the data set `{source}` cannot be had: {reason}") from error
+    _note_commit(source, rows)
     features = getattr(rows, "features", None) or {}
     names = {column: _names(feature) for column, feature in features.items()}
     kept: list[T] = []
@@ -284,6 +286,23 @@ def _names(feature: Any) -> Sequence[str]:
     """The names of a column of labels, or of lists of labels; of any other, none."""
     inner = getattr(feature, "feature", feature)
     return getattr(inner, "names", None) or ()
+
+
+_COMMITS: dict[str, str] = {}
+"""Of what this process has read from the Hub, by source."""
+
+
+def _note_commit(source: str, rows: object) -> None:
+    """Finds in the addresses of a data set's files the commit of which they are."""
+    files: Mapping[str, object] = getattr(getattr(rows, "info", None), "download_checksums", None) or {}
+    for address in files:
+        if found := re.match("hf://datasets/[^@]+@([0-9a-f]{40})/", address):
+            _COMMITS[source] = found[1]
+
+
+def commit_of(source: str) -> str | None:
+    """The commit of a data set on the Hub, once it has been read; of a file, None."""
+    return _COMMITS.get(source)
 
 
 def _with_names(row: Mapping[str, object], names: Mapping[str, Sequence[str]]) -> Mapping[str, object]:

@@ -36,8 +36,8 @@ class Text(ZooData):
     document is wholly on one side of the split: which one is decided by its content.
 
     Args:
-        source: A txt(.gz), jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name`; each may
-            be followed by `:split`.
+        source: A txt(.gz), jsonl(.gz) or csv file, a folder of such, or a data set's
+            `owner/name[@revision]`; each may be followed by `:split`.
         text: Where a row's text stands, in jsonl, csv and on the Hub.
         validation: A source for validation, or a split of `source`; by default some of it is held out.
         validation_fraction: Share of `source` that is held out.

@@ -13,6 +13,7 @@ import huggingface_hub
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RevisionResolutionError,
 )
 from lightning.pytorch.utilities import rank_zero_info
@@ -104,6 +105,22 @@ def fetch(model: HubModel, *, weights: bool = True, allow_pickle: bool = False) 
     for name in names:
         _verify(model, folder / name)
     return folder
+
+
+def fetch_file(model: HubModel, name: str) -> Path:
+    """One file of a commit, which a model need not have.
+
+    Raises:
+        CheckpointError: It is not to be had, or is not what the Hub says it is.
+    """
+    try:
+        path = remote.tried(lambda: _download(model, name))
+    except RemoteEntryNotFoundError as error:
+        raise CheckpointError(f"`{model.name}` holds no {name}") from error
+    except remote.FAILURES as error:
+        raise remote.explained(error, model) from error
+    _verify(model, path)
+    return path
 
 
 def _snapshot(model: HubModel, names: Collection[str]) -> None:

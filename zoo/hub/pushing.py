@@ -15,11 +15,12 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, Revi
 from huggingface_hub.hf_api import RepoSibling
 
 from zoo.errors import CheckpointError
-from zoo.hub import cards, remote
-from zoo.hub.cards import Run
+from zoo.hub import cards, curves, published, remote, results
 from zoo.hub.config import read_config, spec_of
-from zoo.hub.loading import load
+from zoo.hub.loading import load, read_checkpoint
+from zoo.hub.runs import Run
 from zoo.hub.saving import save
+from zoo.hub.sharded import is_sharded
 from zoo.specs import HubModel
 from zoo.tokenizer.reading import FILES as TOKENIZER_FILES
 
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 _MODEL = re.compile(
     r"config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|"
     + "|".join(re.escape(name).replace(r"\*", r"[\w.-]+") for name in TOKENIZER_FILES)
+    + f"|{re.escape(published.FILE)}|{re.escape(curves.FILE)}|{results.FILES}"
 )
 """What belongs to a model, and goes with the one that was there before."""
-_BESIDE = frozenset({cards.FILE, cards.RECIPE_FILE})
+_BESIDE = frozenset({cards.FILE})
 _TOKEN = re.compile(rb"hf_[A-Za-z0-9]{20,}")
 
 
@@ -109,7 +111,9 @@ def push(
         if (path / cards.FILE).is_file():  # a folder whose owner has described it
             spec_of(read_config(path), str(path))
             return publish(path, place)
-        run, model = Run.of_checkpoint(path, run), load(path)
+        if not path.is_dir() or is_sharded(path):
+            run = Run.of_checkpoint(path, read_checkpoint(path), run)
+        model = load(path)
     with tempfile.TemporaryDirectory(prefix="zoo-push-") as aside:
         folder = save(model, Path(aside, "model"), head=head)
         cards.write(folder, model, repo_id, run, head=head)

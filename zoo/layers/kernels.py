@@ -113,8 +113,7 @@ def _single(call: Call) -> Tensor:
 
 def _is_plain(call: Call) -> bool:
     mask = call.mask
-    is_short = mask.reach is not None and mask.reach < call.num_keys
-    if mask.bias_BHTS is not None or mask.prefix_BS is not None or is_short:
+    if mask.bias_BHTS is not None or mask.prefix_BS is not None or mask.is_short(call.num_keys):
         return False
     if not mask.is_causal:
         return mask.documents_BS is None

@@ -42,6 +42,8 @@ class Mask:
     @classmethod
     def from_attention_mask(cls, attention_mask: Tensor | None) -> "Mask":
         """From the Hub's `attention_mask` (batch, tokens): 1 where a token is real; packed, its document."""
+        if attention_mask is not None and torch.compiler.is_exporting():
+            return cls(attention_mask.bool())  # a graph must not depend on the example's values
         if attention_mask is not None and attention_mask.device.type == "cpu" and attention_mask.numel():
             if attention_mask.min() > 0 and attention_mask.max() <= 1:
                 return cls()
@@ -120,6 +122,8 @@ class Mask:
             return True
         if documents_BS.dtype != torch.bool or documents_BS.device.type != "cpu":
             return False
+        if torch.compiler.is_exporting():
+            return False
         if "right" not in self._found:
             self._found["right"] = not bool((documents_BS[:, 1:] > documents_BS[:, :-1]).any())
         return bool(self._found["right"])
@@ -140,7 +144,13 @@ class Mask:
     def shows_all(self, num_keys: int) -> bool:
         """Whether it is known that the last of so many tokens, or one of another text, sees all of them."""
         is_open = self.documents_BS is None and self.bias_BHTS is None and self.prefix_BS is None
-        return is_open and (self.reach is None or self.reach >= num_keys)
+        return is_open and not self.is_short(num_keys)
+
+    def is_short(self, num_keys: int) -> bool:
+        """Whether some of so many tokens may be too far away to be seen."""
+        if self.reach is None:
+            return False
+        return torch.compiler.is_exporting() or self.reach < num_keys  # a graph takes rows of any length
 
     def of_newest(self, num_keys: int) -> "Mask":
         """The same view of the newest tokens alone, which may be all that a cache kept."""
@@ -171,8 +181,7 @@ class Mask:
     def _near(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
         """By order and distance alone, (batch or 1, 1, queries, keys)."""
         is_ordered = self.is_causal and (num_queries > 1 or self.prefix_BS is not None)
-        is_short = self.reach is not None and self.reach < num_keys
-        if not (is_ordered or is_short):
+        if not (is_ordered or self.is_short(num_keys)):
             return None
         keys_S = torch.arange(num_keys, device=device)
         before_TS = keys_S[num_keys - num_queries :, None] - keys_S

@@ -28,6 +28,7 @@ from zoo.training.float8 import Float8
 from zoo.training.normalization import LabelMean
 from zoo.training.optimization import OptimizerFactory
 from zoo.training.pace import Pace
+from zoo.training.recording import Recording
 from zoo.training.restoring import Schedule
 from zoo.training.resuming import ExactResume
 from zoo.training.skipping import SkippedRows
@@ -212,8 +213,8 @@ class ZooModule(L.LightningModule):
                 self.source, self._spec = HubModel(name), None
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """Every Trainer's runs can be resumed exactly, and tell of rows that they left out."""
-        return [ExactResume(), SkippedRows()]
+        """Every Trainer's runs can be resumed exactly, and tell what they did and what they left out."""
+        return [ExactResume(), SkippedRows(), Recording()]
 
     def networks(self) -> tuple[nn.Module, nn.ModuleDict]:
         """A new backbone and its heads, without weights of their own choosing."""

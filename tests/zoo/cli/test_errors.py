@@ -598,7 +598,7 @@ COMMANDS = {
     "chat . --sytem x": "zoo chat: unknown option `--sytem`\n  did you mean `--system`?",
     "generate text.txt a": "text.txt is no checkpoint, or is cut off: it does not end as one does",
     "generate . a": ". holds no config.json, so it is no model in the Hub's format",
-    "export": "zoo export: the following arguments are required: CKPT, DIR\n"
+    "export": "zoo export: the following arguments are required: MODEL, DIR\n"
     "  `zoo export --help` lists what it takes",
     "export a b c": "zoo export: unrecognized arguments: c\n  `zoo export --help` lists what it takes",
     "export nothing.ckpt out": "no checkpoint nothing.ckpt",

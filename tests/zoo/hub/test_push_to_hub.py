@@ -63,7 +63,7 @@ def test_the_model_is_pushed_when_the_run_ends(hub: Loopback, logged_in: str, tm
     (result,) = [found for found in card.data.eval_results or [] if found.metric_type == "loss"]
     assert (result.dataset_split, result.task_type) == ("validation", "text-generation")
     assert result.metric_value > 0
-    assert "| val | loss | " in card.text
+    assert "| validation | loss | " in card.text
     assert "- hardware: 1 × cpu" in card.text
 
 
@@ -75,7 +75,8 @@ def test_a_recipe_publishes_its_run_with_the_recipe(
     (workplace / "recipe.yaml").write_text(recipe + callback)
     done = command("fit", "--config", "recipe.yaml")
     assert done.code == 0, done.err
-    assert b"repo_id: me/run" in hub.read(NAME, "recipe.yaml")
+    assert b"zoo.decoders.Llama" in hub.read(NAME, "recipe.yaml")
+    assert b"me/run" not in hub.read(NAME, "recipe.yaml")
     for text in (hub.read(NAME, "recipe.yaml"), hub.read(NAME, "README.md"), done.out, done.err):
         assert TOKEN not in (text if isinstance(text, str) else text.decode())
     (workplace / "published.yaml").write_bytes(hub.read(NAME, "recipe.yaml"))

@@ -414,6 +414,7 @@ def test_the_card_says_what_it_is_and_how_to_load_it(
         "license": "apache-2.0",
         "language": "en",
         "base_model": "me/base",
+        "base_model_revision": hub.repositories["me/base"].head,
         "pipeline_tag": "text-generation",
         "library_name": "lightning-zoo",
         "tags": ["lightning-zoo", "llama"],
