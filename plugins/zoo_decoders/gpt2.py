@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.generation import Cache
-from zoo.layers import ACTIVATIONS, HeadAttention, KeyValueCache, Mask
+from zoo.layers import ACTIVATIONS, HeadAttention, KeyValueCache, Mask, product
 from zoo.specs import DecoderSpec, HubHead, require_divides, require_known
 
 
@@ -112,7 +112,7 @@ class Affine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, inputs) to (…, outputs)."""
-        return nn.functional.linear(x, self.weight.T, self.bias)
+        return product(x, self.weight.T, self.bias)
 
 
 def residual_std(spec: GPT2) -> float:

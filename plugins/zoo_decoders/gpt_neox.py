@@ -15,6 +15,7 @@ from zoo.layers import (
     FeedForward,
     HeadAttention,
     KeyValueCache,
+    Linear,
     Mask,
     Rope,
     RopeParameters,
@@ -109,8 +110,8 @@ class GPTNeoXAttention(HeadAttention):
     def __init__(self, spec: GPTNeoX) -> None:
         width, bias = spec.hidden_size, spec.attention_bias
         super().__init__(width // spec.num_attention_heads, dropout=spec.attention_dropout)
-        self.query_key_value = nn.Linear(width, 3 * width, bias=bias)
-        self.output = nn.Linear(width, width, bias=bias)
+        self.query_key_value = Linear(width, 3 * width, bias=bias)
+        self.output = Linear(width, width, bias=bias)
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned."""

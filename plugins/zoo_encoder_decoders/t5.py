@@ -19,6 +19,7 @@ from zoo.layers import (
     CrossAttention,
     DenseTanh,
     KeyValueCache,
+    Linear,
     Mask,
     RelativePositions,
     RMSNorm,
@@ -184,8 +185,8 @@ class T5FeedForward(nn.Module):
         is_gated, activation = FEED_FORWARDS[spec.feed_forward_proj]
         width, wide = spec.hidden_size, spec.intermediate_size
         names = ("wi_0", "wi_1") if is_gated else ("wi",)  # the Hub's, by which the two kinds differ
-        self.up = nn.ModuleDict({name: nn.Linear(width, wide, bias=False) for name in names})
-        self.down = nn.Linear(wide, width, bias=False)
+        self.up = nn.ModuleDict({name: Linear(width, wide, bias=False) for name in names})
+        self.down = Linear(wide, width, bias=False)
         self.activation = ACTIVATIONS[activation]
         self.dropout = nn.Dropout(spec.dropout_rate)
 
@@ -257,14 +258,22 @@ class T5Stack(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         """Hidden states (batch, tokens, hidden_size) in and out."""
-        num_queries = x_BTD.shape[1]
-        num_keys = num_queries + (cache.length if cache else 0)
-        seen = mask.biased(self.positions(num_queries, num_keys))
+        seen = mask.biased(self._distances(x_BTD.shape[1], cache))
         x_BTD = self.dropout(x_BTD)
         for index, block in enumerate(self.blocks):
             x_BTD = block(x_BTD, seen, memory, cache.layer(index) if cache else None)
         output_BTD: Tensor = self.dropout(self.norm(x_BTD))
         return output_BTD
+
+    def _distances(self, num_queries: int, cache: Cache | None) -> Tensor:
+        """What is added to the scores (1, heads, queries, keys)."""
+        num_keys = num_queries + (cache.length if cache else 0)
+        if cache is None or num_queries > 1:
+            biases_BHTS: Tensor = self.positions(num_queries, num_keys)
+            return biases_BHTS
+        # One token's are the end of what the last token of all will add.
+        longest_BHTS: Tensor = cache.once("distances", lambda: self.positions(1, cache.max_tokens))
+        return longest_BHTS[..., -num_keys:]
 
 
 class T5EncoderDecoder(nn.Module):

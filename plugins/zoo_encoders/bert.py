@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zoo.layers import ACTIVATIONS, Attention, DenseNorm, FeedForward, Mask
+from zoo.layers import ACTIVATIONS, Attention, DenseNorm, FeedForward, Linear, Mask
 from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_tied
 
 
@@ -17,7 +17,7 @@ class BertPooler(nn.Module):
 
     def __init__(self, spec: "Bert") -> None:
         super().__init__()
-        self.dense = nn.Linear(spec.hidden_size, spec.hidden_size)
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
         given = spec.classifier_dropout
         self.dropout = nn.Dropout(spec.hidden_dropout_prob if given is None else given)
 

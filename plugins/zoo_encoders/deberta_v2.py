@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.layers import ACTIVATIONS, Attention, DenseNorm, FeedForward, Mask
+from zoo.layers import ACTIVATIONS, Attention, DenseNorm, FeedForward, Linear, Mask
 from zoo.layers.feedforward import autocast_once
 from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_tied
 
@@ -27,7 +27,7 @@ class DebertaPooler(nn.Module):
     def __init__(self, spec: "DebertaV2") -> None:
         super().__init__()
         self.first_dropout = nn.Dropout(spec.pooler_dropout)
-        self.dense = nn.Linear(spec.hidden_size, spec.hidden_size)
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
         self.activation = ACTIVATIONS[spec.pooler_hidden_act]
         given = spec.cls_dropout
         self.dropout = nn.Dropout(spec.hidden_dropout_prob if given is None else given)
@@ -289,7 +289,7 @@ class DisentangledAttention(Attention):
         has_own = spec.relative_attention and not spec.share_att_key
 
         def own(kind: str) -> nn.Linear | None:
-            return nn.Linear(width, width) if has_own and kind in spec.weighed else None
+            return Linear(width, width) if has_own and kind in spec.weighed else None
 
         self.weighed, self.factor = spec.weighed, scale
         self.distance_key, self.distance_query = map(own, KINDS)
@@ -386,7 +386,7 @@ class DebertaV2Encoder(nn.Module):
         self.positions = table(spec.max_position_embeddings) if spec.position_biased_input else None
         self.token_types = table(spec.type_vocab_size) if spec.type_vocab_size else None
         is_narrow = width != spec.hidden_size
-        self.widening = nn.Linear(width, spec.hidden_size, bias=False) if is_narrow else nn.Identity()
+        self.widening = Linear(width, spec.hidden_size, bias=False) if is_narrow else nn.Identity()
         self.norm = nn.LayerNorm(spec.hidden_size, spec.layer_norm_eps)
         self.dropout = nn.Dropout(spec.hidden_dropout_prob)
         self.distances = Distances(spec) if spec.relative_attention else None

@@ -11,7 +11,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from zoo.layers import ACTIVATIONS, DenseNorm, HeadAttention, Mask, Rope, RopeByLayerType, RotaryPositions
+from zoo.layers import (
+    ACTIVATIONS,
+    DenseNorm,
+    HeadAttention,
+    Linear,
+    Mask,
+    Rope,
+    RopeByLayerType,
+    RotaryPositions,
+)
 from zoo.specs import (
     EncoderSpec,
     HubHead,
@@ -202,8 +211,8 @@ class ModernBertAttention(HeadAttention):
     def __init__(self, spec: ModernBert) -> None:
         width, bias = spec.hidden_size, spec.attention_bias
         super().__init__(width // spec.num_attention_heads, dropout=spec.attention_dropout)
-        self.query_key_value = nn.Linear(width, 3 * width, bias=bias)
-        self.output = nn.Linear(width, width, bias=bias)
+        self.query_key_value = Linear(width, 3 * width, bias=bias)
+        self.output = Linear(width, width, bias=bias)
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned."""
@@ -216,8 +225,8 @@ class ModernBertFeedForward(nn.Module):
 
     def __init__(self, spec: ModernBert) -> None:
         super().__init__()
-        self.up_gate = nn.Linear(spec.hidden_size, 2 * spec.intermediate_size, bias=spec.mlp_bias)
-        self.down = nn.Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
+        self.up_gate = Linear(spec.hidden_size, 2 * spec.intermediate_size, bias=spec.mlp_bias)
+        self.down = Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
         self.activation = ACTIVATIONS[spec.hidden_activation]
         self.dropout = nn.Dropout(spec.mlp_dropout)
 

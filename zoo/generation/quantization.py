@@ -23,7 +23,7 @@ def quantize(module: nn.Module, kind: Kind) -> None:
     """
     if kind not in get_args(Kind):
         raise GenerationError(f"weights can be made int8 or int4, got `{kind}`")
-    if not any(type(part) is nn.Linear for part in module.modules()):
+    if not any(isinstance(part, nn.Linear) for part in module.modules()):
         raise GenerationError("the model has no nn.Linear, whose weights could be made smaller")
     try:
         import torchao.quantization as torchao

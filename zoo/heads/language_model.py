@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from zoo.heads.base import Batch, Head, Loss, Metrics
-from zoo.layers import IGNORED, capped, linear_cross_entropy
+from zoo.layers import IGNORED, Linear, capped, linear_cross_entropy
 from zoo.specs import BackboneSpec
 
 
@@ -40,7 +40,7 @@ class LanguageModelHead(Head):
         self.transform = hub_head.transform(spec) if hub_head.transform else nn.Identity()
         width = spec.hidden_size if hub_head.width is None else hub_head.width
         num_words = spec.vocab_size if hub_head.num_words is None else hub_head.num_words
-        self.projection = nn.Linear(width, num_words, bias=hub_head.bias)
+        self.projection = Linear(width, num_words, bias=hub_head.bias)
         self.shift = Shift(num_words) if hub_head.shifts else None
         self.softcap = hub_head.softcap
         self.tied_with = hub_head.tied if spec.tie_word_embeddings else None

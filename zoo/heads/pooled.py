@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.heads.base import Batch, Head
+from zoo.layers import Linear
 from zoo.specs import BackboneSpec
 
 
@@ -23,7 +24,7 @@ class PooledHead(Head):
         eos = spec.eos_token_id
         self.eos_token_ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
         self.transform = hub_head.transform(spec) if hub_head.transform else nn.Identity()
-        self.projection = nn.Linear(spec.hidden_size, num_outputs, bias=hub_head.bias)
+        self.projection = Linear(spec.hidden_size, num_outputs, bias=hub_head.bias)
 
     def forward(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
         """Logits (batch, outputs).

@@ -9,7 +9,7 @@ from zoo.layers.attention import Attention, CrossAttention, HeadAttention, KeyVa
 from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
 from zoo.layers.initialization import fill, initialize, materialize, part_of
 from zoo.layers.kernels import attend
-from zoo.layers.layouts import lay_out_for_reading
+from zoo.layers.linear import Linear, product
 from zoo.layers.losses import IGNORED, capped, linear_cross_entropy
 from zoo.layers.masks import Mask
 from zoo.layers.norms import RMSNorm
@@ -34,6 +34,7 @@ __all__ = [
     "GatedFeedForward",
     "HeadAttention",
     "KeyValueCache",
+    "Linear",
     "Mask",
     "RMSNorm",
     "RelativePositions",
@@ -46,8 +47,8 @@ __all__ = [
     "capped",
     "fill",
     "initialize",
-    "lay_out_for_reading",
     "linear_cross_entropy",
     "materialize",
     "part_of",
+    "product",
 ]

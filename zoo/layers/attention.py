@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from zoo.layers.feedforward import autocast_once
 from zoo.layers.kernels import attend
+from zoo.layers.linear import Linear
 from zoo.layers.masks import Mask
 from zoo.layers.positions import Rope
 
@@ -103,10 +104,10 @@ class Attention(HeadAttention):
     ) -> None:
         super().__init__(head_dim or hidden_size // num_heads, dropout=dropout, scale=scale)
         num_key_value_heads = num_key_value_heads or num_heads
-        self.query = nn.Linear(hidden_size, num_heads * self.head_dim, bias=bias)
-        self.key = nn.Linear(hidden_size, num_key_value_heads * self.head_dim, bias=bias)
-        self.value = nn.Linear(hidden_size, num_key_value_heads * self.head_dim, bias=bias)
-        self.output = nn.Linear(num_heads * self.head_dim, hidden_size, bias=bias)
+        self.query = Linear(hidden_size, num_heads * self.head_dim, bias=bias)
+        self.key = Linear(hidden_size, num_key_value_heads * self.head_dim, bias=bias)
+        self.value = Linear(hidden_size, num_key_value_heads * self.head_dim, bias=bias)
+        self.output = Linear(num_heads * self.head_dim, hidden_size, bias=bias)
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned.

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.layers.feedforward import ACTIVATIONS
+from zoo.layers.linear import Linear
 
 
 class DenseNorm(nn.Module):
@@ -27,7 +28,7 @@ class DenseNorm(nn.Module):
         output_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, output_size or hidden_size, bias=bias)
+        self.dense = Linear(hidden_size, output_size or hidden_size, bias=bias)
         self.activation = ACTIVATIONS[activation]
         self.norm = norm
 
@@ -47,7 +48,7 @@ class DenseTanh(nn.Module):
 
     def __init__(self, hidden_size: int, dropout: float) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dense = Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:

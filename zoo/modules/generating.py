@@ -23,7 +23,6 @@ from zoo.generation import (
 )
 from zoo.generation.quantization import Kind, quantize
 from zoo.heads.base import Batch, Head
-from zoo.layers import lay_out_for_reading
 from zoo.modules.base import ZooModule, evaluating
 from zoo.modules.calls import Call
 from zoo.modules.prompts import Inputs, is_one, prompts_of
@@ -56,9 +55,6 @@ class GeneratingModule(ZooModule):
 
         Every part must be in evaluation mode for as long as steps are asked for.
         """
-        trainer = self._attached()
-        if trainer is None or trainer.state.fn != "fit":
-            lay_out_for_reading(self)
         model = self._compiled_under(head) if decoding.compile else self.model_under(head)
         return write(model, rows_of(prompts, start=model.start, seed=decoding.seed), decoding)
 

@@ -10,6 +10,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
 from zoo.errors import RecipeError, SpecError
+from zoo.layers import Linear
 from zoo.training.blocks import blocks
 
 LEAST = (8, 9)
@@ -88,5 +89,5 @@ def convert(module: nn.Module, emulate: bool) -> None:
 
 
 def _fits(part: nn.Module, name: str) -> bool:
-    sizes: Any = (part.in_features, part.out_features) if type(part) is nn.Linear else (1,)
+    sizes: Any = (part.in_features, part.out_features) if type(part) in (nn.Linear, Linear) else (1,)
     return all(size % MULTIPLE == 0 for size in sizes)

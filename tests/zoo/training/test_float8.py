@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 import zoo
 from zoo.errors import SpecError
+from zoo.layers import Linear
 from zoo.training import Float8
 from zoo.training.float8 import convert
 
@@ -67,7 +68,7 @@ def test_projections_of_blocks_are_converted_and_keep_their_weights_and_names() 
     convert(module, emulate=True)
     convert(module, emulate=True)  # again is no harm
     assert {type(part).__name__ for part in module.backbone.blocks.modules()} >= {"Float8Linear"}
-    assert type(module.heads["head"].projection) is torch.nn.Linear
+    assert type(module.heads["head"].projection) is Linear
     assert module.state_dict().keys() == plain.state_dict().keys()
     ids = torch.randint(3, 90, (3, 7))
     losses, norms = [], []
