@@ -142,6 +142,8 @@ class HubHead:
     """What they are bent to lie within; None: they are as they are."""
     tied: str = "embedding.weight"
     """The backbone's weight that is the projection's, too, where the spec says `tie_word_embeddings`."""
+    adds_backbone_loss: bool = True
+    """Whether the backbone's own loss, where it has one, is added to this head's."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,16 @@ class BackboneSpec(Spec, ABC):
 
     shape: ClassVar[Shape]
     weights: ClassVar[Mapping[str, str]] = {}
-    """Hub name to name in the backbone, with `{}` for what both share; read in both directions."""
+    """Hub name to name in the backbone, with `{}` for what both share; read in both directions.
+
+    Where the Hub's name has one more `{}`, its last one, ours stacks the tensors that are numbered there.
+    """
+    fused: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Hub names that some files have in place of several of `weights`, to those; in this direction alone.
+
+    Such a tensor holds several of one size, one after the other along the last dimension but one, and stacked
+    where their names have one more `{}`; or one, under another name.
+    """
     heads: ClassVar[Mapping[str, HubHead]] = {}
     """How the family's heads stand on the Hub, by the head's class name."""
     gguf: ClassVar[Gguf | None] = None
@@ -217,7 +228,11 @@ class BackboneSpec(Spec, ABC):
 
     @abstractmethod
     def build(self) -> "nn.Module":
-        """The backbone: token ids in, hidden states out."""
+        """The backbone: token ids in, hidden states out.
+
+        One that has a loss of its own, such as that of experts that are used unevenly, gives `WithLoss`,
+        hidden states and loss, where no cache is given. The module adds it to its head's.
+        """
 
     def reference(self, module: "ZooModule") -> "Reference | None":
         """Another implementation with a module's weights, which `zoo.testing` compares; None: none."""
@@ -447,6 +462,20 @@ def require_positive(spec: Spec, name: str) -> None:
     value = getattr(spec, name)
     if value < 1:
         raise SpecError(f"`{name}` must be at least 1, got {value}", at=name)
+
+
+def require_at_most(spec: Spec, name: str, largest: str) -> None:
+    """Refuses a spec whose field `name` is above its field `largest`.
+
+    Raises:
+        SpecError: With both names and values.
+    """
+    value, most = getattr(spec, name), getattr(spec, largest)
+    if value > most:
+        raise SpecError(
+            f"`{name}` must be at most `{largest}` in {registry.path_of(type(spec))}, got {value} and {most}",
+            at=name,
+        )
 
 
 def require_tied(spec: Spec) -> None:

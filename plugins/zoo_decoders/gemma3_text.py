@@ -15,10 +15,10 @@ from zoo.errors import SpecError
 from zoo.generation import Cache
 from zoo.layers import (
     ACTIVATIONS,
-    Attention,
     GatedFeedForward,
     KeyValueCache,
     Mask,
+    NormedAttention,
     Rope,
     RopeByLayerType,
     RotaryPositions,
@@ -167,30 +167,6 @@ class Gemma3Norm(nn.Module):
         return (wide * (1 + self.weight.float())).to(x_BTD.dtype)
 
 
-class Gemma3Attention(Attention):
-    """Attention whose queries and keys are normed head by head."""
-
-    tensor_parallel = {**Attention.tensor_parallel, "query_norm": "headwise", "key_norm": "headwise"}
-
-    def __init__(self, spec: Gemma3Text) -> None:
-        super().__init__(
-            spec.hidden_size,
-            spec.num_attention_heads,
-            num_key_value_heads=spec.num_key_value_heads,
-            head_dim=spec.head_dim,
-            bias=spec.attention_bias,
-            dropout=spec.attention_dropout,
-            scale=spec.query_pre_attn_scalar**-0.5,
-        )
-        self.query_norm = Gemma3Norm(spec.head_dim, spec.rms_norm_eps)
-        self.key_norm = Gemma3Norm(spec.head_dim, spec.rms_norm_eps)
-
-    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned."""
-        q_BHTK, k_BGTK, v_BGTK = super().project(x_BTD)
-        return self.query_norm(q_BHTK), self.key_norm(k_BGTK), v_BGTK
-
-
 class Gemma3Block(nn.Module):
     """Attention, then feed-forward, each normed before, normed after, and then added."""
 
@@ -201,7 +177,16 @@ class Gemma3Block(nn.Module):
             return Gemma3Norm(spec.hidden_size, spec.rms_norm_eps)
 
         self.attention_norm, self.after_attention_norm = norm(), norm()
-        self.attention = Gemma3Attention(spec)
+        self.attention = NormedAttention(
+            spec.hidden_size,
+            spec.num_attention_heads,
+            num_key_value_heads=spec.num_key_value_heads,
+            head_dim=spec.head_dim,
+            bias=spec.attention_bias,
+            dropout=spec.attention_dropout,
+            scale=spec.query_pre_attn_scalar**-0.5,
+            norm=lambda width: Gemma3Norm(width, spec.rms_norm_eps),
+        )
         self.feedforward_norm, self.after_feedforward_norm = norm(), norm()
         self.feedforward = GatedFeedForward(spec.hidden_size, spec.intermediate_size, spec.hidden_activation)
 

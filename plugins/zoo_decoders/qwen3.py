@@ -1,7 +1,6 @@
 """Qwen3: Llama's block, with each head's queries and keys normed before they are turned.
 
 Yang et al., 2025: https://arxiv.org/abs/2505.09388
-Norms of queries and keys: https://arxiv.org/abs/2302.05442
 """
 
 from dataclasses import dataclass, field
@@ -11,10 +10,10 @@ from torch import Tensor, nn
 from zoo.generation import Cache
 from zoo.layers import (
     ACTIVATIONS,
-    Attention,
     GatedFeedForward,
     KeyValueCache,
     Mask,
+    NormedAttention,
     RMSNorm,
     Rope,
     RopeParameters,
@@ -129,36 +128,21 @@ class Qwen3(DecoderSpec):
     }
 
 
-class Qwen3Attention(Attention):
-    """Attention whose queries and keys are normed head by head."""
-
-    tensor_parallel = {**Attention.tensor_parallel, "query_norm": "headwise", "key_norm": "headwise"}
-
-    def __init__(self, spec: Qwen3) -> None:
-        super().__init__(
-            spec.hidden_size,
-            spec.num_attention_heads,
-            num_key_value_heads=spec.num_key_value_heads,
-            head_dim=spec.head_dim,
-            bias=spec.attention_bias,
-            dropout=spec.attention_dropout,
-        )
-        self.query_norm = RMSNorm(spec.head_dim, spec.rms_norm_eps)
-        self.key_norm = RMSNorm(spec.head_dim, spec.rms_norm_eps)
-
-    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned."""
-        q_BHTK, k_BGTK, v_BGTK = super().project(x_BTD)
-        return self.query_norm(q_BHTK), self.key_norm(k_BGTK), v_BGTK
-
-
 class Qwen3Block(nn.Module):
     """Attention, then feed-forward, each normed before and added after."""
 
     def __init__(self, spec: Qwen3) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
-        self.attention = Qwen3Attention(spec)
+        self.attention = NormedAttention(
+            spec.hidden_size,
+            spec.num_attention_heads,
+            num_key_value_heads=spec.num_key_value_heads,
+            head_dim=spec.head_dim,
+            bias=spec.attention_bias,
+            dropout=spec.attention_dropout,
+            norm=lambda width: RMSNorm(width, spec.rms_norm_eps),
+        )
         self.feedforward_norm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
         self.feedforward = GatedFeedForward(spec.hidden_size, spec.intermediate_size, spec.hidden_act)
 

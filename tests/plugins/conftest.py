@@ -19,7 +19,7 @@ from zoo.modules.base import ZooModule
 from zoo.modules.generating import GeneratingModule
 from zoo.testing import Reference, assert_parity, ways
 from zoo.testing.batches import batch_for
-from zoo.testing.parity import Parity, of_transformers, reference_of, scramble
+from zoo.testing.parity import EXPERTS, Parity, of_transformers, reference_of, scramble
 from zoo.testing.ways import Way, assert_equal_in, assert_learns_alike, found_by_reference
 from zoo.testing.writing import assert_writes_alike, writer_of
 
@@ -146,7 +146,7 @@ def prove_both_ways(
 
 def made_by_transformers(architecture: str, sizes: dict[str, Any], std: float = 0.3) -> Any:
     kind = getattr(transformers, architecture)
-    model = kind(kind.config_class(**sizes, attn_implementation="eager")).eval()
+    model = kind(kind.config_class(**sizes, attn_implementation="eager", **EXPERTS)).eval()
     if sizes.get("tie_word_embeddings") is False and (lm_head := getattr(model, "lm_head", None)) is not None:
         lm_head.weight = nn.Parameter(lm_head.weight.detach().clone())  # tied all the same by some families
     scramble(model, std=std)

@@ -34,15 +34,20 @@ class Loss:
     """Where a metric compares: what carried a label, flat."""
     predicted: Tensor | None = None
     """Beside each of `labels`, what the head holds likeliest."""
+    added: Tensor | None = None
+    """What the backbone adds to the mean; measures know nothing of it."""
 
     @property
     def mean(self) -> Tensor:
         """What is minimised; a batch without a label gives zero."""
-        return self.total / max(self.num_labels, 1) if isinstance(self.num_labels, int) else self._safe_mean()
+        if isinstance(self.num_labels, int):
+            return self.minimised / max(self.num_labels, 1)
+        return self.minimised / self.num_labels.clamp(min=1)
 
-    def _safe_mean(self) -> Tensor:
-        assert isinstance(self.num_labels, Tensor)
-        return self.total / self.num_labels.clamp(min=1)
+    @property
+    def minimised(self) -> Tensor:
+        """The sum whose mean is minimised: what the backbone adds counts once for each label."""
+        return self.total if self.added is None else self.total + self.added * self.num_labels
 
 
 class Metrics(nn.Module, ABC):

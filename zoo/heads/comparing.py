@@ -25,7 +25,7 @@ class ComparingMetrics(Metrics):
         assert loss.labels is not None
         assert loss.predicted is not None
         if loss.labels.numel():
-            self.mean_loss.update(loss.mean.detach(), weight=loss.num_labels)
+            self.mean_loss.update(loss.total.detach() / loss.num_labels, weight=loss.num_labels)
             for measure in self.measures.values():
                 measure.update(loss.predicted, loss.labels)  # type: ignore[operator]
 

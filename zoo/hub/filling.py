@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from zoo import registry
 from zoo.errors import CheckpointError, SpecError
 from zoo.hub import config as hub_config
-from zoo.hub import weights
+from zoo.hub import names, weights
 from zoo.layers import initialize
 from zoo.specs import BackboneSpec, HeadSpec
 
@@ -64,15 +63,15 @@ def fill(module: "ZooModule", folder: Path, *, trains: bool, dry: bool = False) 
         CheckpointError: The files do not hold what the module needs, or hold more.
     """
     spec, config = module.spec, hub_config.read_config(folder)
-    targets = weights.named_tensors(module.backbone, spec.weights)
+    targets = names.named_targets(module.backbone, spec.weights)
     tied: dict[str, str] = {}
     optional: set[str] = set()
     twice: list[str] = []
     for name in module.heads:
         own = module.hub_head(name)
-        tensors = weights.named_tensors(module.heads[name], own.weights, module.head(name).tied)
+        tensors = names.named_targets(module.heads[name], own.weights, module.head(name).tied)
         for mine, theirs in module.head(name).tied.items():
-            tied[weights.renamed(mine, own.weights)] = weights.renamed(theirs, spec.weights)
+            tied[names.renamed(mine, own.weights)] = names.renamed(theirs, spec.weights)
         if trains and not _was_saved_with(module.head_specs[name], config, spec):
             optional |= tensors.keys()
             if not dry:
@@ -99,7 +98,7 @@ def _was_saved_with(head: HeadSpec, config: Mapping[str, Any], spec: BackboneSpe
 def _stream(
     module: "ZooModule",
     folder: Path,
-    targets: Mapping[str, Tensor],
+    targets: Mapping[str, names.Target],
     tied: Mapping[str, str],
     optional: set[str],
     architecture: str,
@@ -118,6 +117,7 @@ def _stream(
             targets,
             aliases,
             prefix=spec.prefix,
+            fused=spec.fused,
             unread=spec.unread,
             optional=optional,
             foreign=others | spec.aliases.keys() if is_other else (),

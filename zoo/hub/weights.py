@@ -2,19 +2,20 @@
 
 import pickle
 import re
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from zoo.errors import CheckpointError, did_you_mean
 from zoo.hub.config import read_json
-from zoo.layers import part_of
+from zoo.hub.names import Row, Target, match, unfused
+from zoo.layers import fill_row, part_of
 
 FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 
@@ -28,25 +29,8 @@ _OLDER = {"gamma": "weight", "beta": "bias"}
 """How files from TensorFlow's times call a norm's tensors."""
 
 _NONE: Mapping[str, str] = {}
+_NOTHING: Mapping[str, Sequence[str]] = {}
 _TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-def renamed(name: str, table: Mapping[str, str]) -> str:
-    """A name of ours as the Hub's, by a table of Hub name to ours with `{}` for what both share.
-
-    An empty table keeps the name.
-    """
-    if not table:
-        return name
-    for hub, ours in table.items():
-        if found := _match(ours, name):
-            return hub.format(*found.groups())
-    raise AssertionError(f"the family's table has no name on the Hub for {name}")
-
-
-def _match(pattern: str, name: str) -> re.Match[str] | None:
-    part = "(.+)" if pattern == "{}" else "([^.]+)"  # alone, it stands for a whole name
-    return re.fullmatch(re.escape(pattern).replace(re.escape("{}"), part), name)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -126,10 +110,11 @@ class Streamed:
 @torch.no_grad()
 def stream(
     folder: Path,
-    targets: Mapping[str, Tensor],
+    targets: Mapping[str, Target],
     aliases: Mapping[str, str] = _NONE,
     *,
     prefix: str = "",
+    fused: Mapping[str, Sequence[str]] = _NOTHING,
     unread: Collection[str] = (),
     optional: Collection[str] = (),
     foreign: Collection[str] = (),
@@ -142,6 +127,7 @@ def stream(
         targets: Every tensor to be filled, by its name on the Hub.
         aliases: Tensors that the files may repeat or leave out, to those that hold the same.
         prefix: What the files may put before a name, or leave out there.
+        fused: Tensors that the files may have in place of several, to the names of those; `unfused` says how.
         unread: Tensors that are left in the files, with `{}` for any part of a name.
         optional: Targets that the files need not hold, or may hold in another shape.
         foreign: Tensors of other heads than the targets', with `{}` for any part of a name. Where it names
@@ -158,7 +144,7 @@ def stream(
     paths = files_of(folder)
     outside = prefix if foreign and prefix and _any_starts_with(paths, prefix) else ""
     for path in paths:
-        for name, tensor in _outlines(path) if dry else _tensors(path):
+        for name, tensor in unfused(path, _outlines(path) if dry else _tensors(path), fused, prefix):
             place = _place(name, places, prefix)
             if place is None:
                 if _is_named(name, unread, prefix):
@@ -184,19 +170,31 @@ def stream(
             if tensor.is_floating_point() != target.is_floating_point():
                 raise CheckpointError(f"tensor `{name}` of {path} holds no plain floating-point numbers")
             if not dry:
-                target.copy_(part_of(tensor, target))
+                _fill(target, tensor)
             filled.add(place)
     missing = sorted(targets.keys() - filled)
     for name in [name for name in missing if aliases.get(name) in filled]:
         if not dry:
-            targets[name].copy_(targets[aliases[name]])
+            _whole(targets[name]).copy_(_whole(targets[aliases[name]]))
         missing.remove(name)
     if needed := [name for name in missing if name not in optional]:
         more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
         raise CheckpointError(f"tensor `{needed[0]}`{more} is missing from {folder}")
     for path, name, source in () if dry else repeated:
-        _require_repeated(path, name, source, targets[source])
+        _require_repeated(path, name, source, _whole(targets[source]))
     return Streamed(missing, left)
+
+
+def _fill(target: Target, tensor: Tensor) -> None:
+    if isinstance(target, Row):
+        fill_row(target.stack, target.number, tensor)
+    else:
+        target.copy_(part_of(tensor, target))
+
+
+def _whole(target: Target) -> Tensor:
+    assert isinstance(target, Tensor), "what is stacked is not repeated"
+    return target
 
 
 def _any_starts_with(paths: list[Path], prefix: str) -> bool:
@@ -208,7 +206,7 @@ def _any_starts_with(paths: list[Path], prefix: str) -> bool:
 
 
 def _is_named(name: str, patterns: Collection[str], prefix: str) -> bool:
-    return any(_match(pattern, known) for pattern in patterns for known in (name, prefix + name))
+    return any(match(pattern, known) for pattern in patterns for known in (name, prefix + name))
 
 
 def _place(name: str, places: Container[str], prefix: str) -> str | None:
@@ -275,14 +273,3 @@ def write(tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Writes model.safetensors."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / FILE, metadata={"format": "pt"})
-
-
-def named_tensors(
-    module: nn.Module, table: Mapping[str, str], skipped: Container[str] = ()
-) -> dict[str, Tensor]:
-    """A module's parameters and buffers by their names on the Hub, without the skipped ones."""
-    return {
-        renamed(name, table): tensor
-        for name, tensor in module.state_dict(keep_vars=True).items()
-        if name not in skipped
-    }

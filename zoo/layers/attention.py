@@ -5,7 +5,7 @@ Ainslie et al., 2023 (grouped queries): https://arxiv.org/abs/2305.13245
 """
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -117,6 +117,36 @@ class Attention(HeadAttention):
         parts = (self.query, self.key, self.value)
         q_BHTK, k_BGTK, v_BGTK = (self.heads(part(x_BTD)) for part in parts)
         return q_BHTK, k_BGTK, v_BGTK
+
+
+class NormedAttention(Attention):
+    """Self-attention whose queries and keys are normed head by head, before they are turned.
+
+    Dehghani et al., 2023: https://arxiv.org/abs/2302.05442
+
+    Args:
+        hidden_size: Width of the residual stream.
+        num_heads: Heads of queries.
+        norm: Makes a norm of so many channels.
+        choices: As `Attention` takes them.
+    """
+
+    tensor_parallel: ClassVar[Mapping[str, str]] = {
+        **Attention.tensor_parallel,
+        "query_norm": "headwise",
+        "key_norm": "headwise",
+    }
+
+    def __init__(
+        self, hidden_size: int, num_heads: int, *, norm: Callable[[int], nn.Module], **choices: Any
+    ) -> None:
+        super().__init__(hidden_size, num_heads, **choices)
+        self.query_norm, self.key_norm = norm(self.head_dim), norm(self.head_dim)
+
+    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (batch, heads, tokens, head_dim), before they are turned."""
+        q_BHTK, k_BGTK, v_BGTK = super().project(x_BTD)
+        return self.query_norm(q_BHTK), self.key_norm(k_BGTK), v_BGTK
 
 
 class CrossAttention(Attention):

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.overrides import TorchFunctionMode
 
 from zoo.errors import SpecError
@@ -16,6 +16,24 @@ def part_of(whole: Tensor, target: Tensor) -> Tensor:
     if not isinstance(target, DTensor):
         return whole
     return distribute_tensor(whole, target.device_mesh, target.placements, src_data_rank=None)
+
+
+def fill_row(target: Tensor, row: int, tensor: Tensor) -> None:
+    """Copies a tensor to a row of a stack; of one that is spread, to this process's part of it."""
+    if not isinstance(target, DTensor):
+        target[row].copy_(tensor)
+        return
+    mesh, local = target.device_mesh, target.to_local()
+    rows, channels = [], []  # how rows are spread, and how each row is
+    for place in target.placements:
+        dim = place.dim if isinstance(place, Shard) else None
+        rows.append(Shard(0) if dim == 0 else Replicate())
+        channels.append(Shard(dim - 1) if dim else Replicate())
+    numbers = torch.arange(len(target), device=local.device)
+    mine = distribute_tensor(numbers, mesh, rows, src_data_rank=None).to_local()
+    part = distribute_tensor(tensor, mesh, channels, src_data_rank=None).to_local()
+    for index in (mine == row).nonzero().flatten().tolist():
+        local[index].copy_(part)
 
 
 def fill(target: Tensor, make: Callable[[Tensor], object]) -> None:

@@ -1,6 +1,6 @@
 """Losses that never hold the logits of all tokens at once."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,14 @@ CHUNK_LOGITS = 2**20
 
 CHUNK_TOKENS = 256
 """Tokens that are taken at once at least: each time the whole gradient of the weight is gone through."""
+
+
+class WithLoss(NamedTuple):
+    """Hidden states and a loss of the backbone's own, such as that of experts that are used unevenly."""
+
+    hidden_BTD: Tensor
+    loss: Tensor
+    """What is added to the mean over a batch's labels."""
 
 
 def chunk_tokens(vocab_size: int) -> int:

@@ -115,6 +115,11 @@ class Mask:
             _ = self.boundaries
 
     @property
+    def real(self) -> Tensor | None:
+        """Boolean (batch, tokens), true where a token is no padding; None where none is."""
+        return None if self.documents_BS is None else self.documents_BS > 0
+
+    @property
     def is_right_padded(self) -> bool:
         """Whether it is known that all padding stands at the ends of rows of one document."""
         documents_BS = self.documents_BS

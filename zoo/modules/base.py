@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import lightning as L
@@ -17,8 +17,8 @@ from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, di
 from zoo.generation.settings import FILE as GENERATION_FILE
 from zoo.heads.base import Batch, Head, Loss, Metrics
 from zoo.hub import config as hub_config
-from zoo.hub import filling, pulling, weights
-from zoo.layers import Mask, initialize, materialize
+from zoo.hub import filling, names, pulling
+from zoo.layers import Mask, WithLoss, initialize, materialize
 from zoo.schedules import Constant, WarmupCosine
 from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
 from zoo.tokenizer import Tokenizer
@@ -139,6 +139,7 @@ class ZooModule(L.LightningModule):
         """The Hub id and commit of the weights that it started from, if any: `owner/name@commit`."""
         self._spec: BackboneSpec | None = None
         self._evaluation: dict[str, Metrics] = {}
+        self._losses: list[Tensor] | None = None
         self._label_mean = LabelMean()
         self._pace = Pace()
         if isinstance(self.source, HubModel):
@@ -291,16 +292,22 @@ class ZooModule(L.LightningModule):
         """How the head of this name stands in the family's files on the Hub."""
         return self.spec.hub_head(type(self.head_specs[name]).__name__)
 
-    def hub_tensors(self, head: str | None = None) -> dict[str, Tensor]:
-        """Every saved tensor of the backbone and of one head, if there is any, by its name on the Hub."""
-        backbone = weights.named_tensors(self.backbone, self.spec.weights)
+    def hub_tensors(self, head: str | None = None, *, gradients: bool = False) -> dict[str, Tensor]:
+        """Every saved tensor of the backbone and of one head, if there is any, by its name on the Hub.
+
+        Args:
+            head: Its name, where there are several.
+            gradients: In place of tensors, those that they have.
+        """
+        take = names.gradient_of if gradients else names.whole_or_row
+        backbone = names.named_tensors(self.backbone, self.spec.weights, take=take)
         if not self.head_specs:
             return {name.removeprefix(self.spec.prefix): tensor for name, tensor in backbone.items()}
         name = self.head_name(head)
         hub_head = self.hub_head(name)
         return {
             **{f"{hub_head.prefix}{name}": tensor for name, tensor in backbone.items()},
-            **weights.named_tensors(self.heads[name], hub_head.weights, self.head(name).tied),
+            **names.named_tensors(self.heads[name], hub_head.weights, self.head(name).tied, take),
         }
 
     # Heads
@@ -395,19 +402,49 @@ class ZooModule(L.LightningModule):
             raise TypeError(f"{registry.path_of(type(self.spec))} takes no `{unknown[0]}`")
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, "head": head}
         batch = {name: value for name, value in (batch | more).items() if value is not None}
-        hidden_BTD = self.hidden_states(batch)
+        with self._keeping_losses() as losses:
+            hidden_BTD = self.hidden_states(batch)
         if not self.head_specs and head is None and labels is None:
             return Output(hidden_BTD, None)
         chosen = self.head(head)
-        loss = None if labels is None else chosen.loss(hidden_BTD, batch).mean
+        loss = None if labels is None else self._loss_of(hidden_BTD, losses, batch).mean
         return Output(hidden_BTD, chosen(hidden_BTD, batch), loss)
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """What the head reads: the backbone's hidden states of a batch, (batch, tokens, hidden_size)."""
-        hidden_BTD: Tensor = self.backbone(
+        output = self.backbone(
             batch["input_ids"], Mask.from_attention_mask(batch.get("attention_mask")), **self.inputs(batch)
         )
-        return hidden_BTD
+        return self.hidden_of(output)
+
+    def hidden_of(self, output: Tensor | WithLoss) -> Tensor:
+        """The hidden states that a backbone gives; its own loss, if any, is kept for that of the head."""
+        if not isinstance(output, WithLoss):
+            return output
+        if self._losses is not None:
+            self._losses.append(output.loss)
+        return output.hidden_BTD
+
+    @contextmanager
+    def _keeping_losses(self) -> Iterator[list[Tensor]]:
+        losses: list[Tensor] = []
+        self._losses = losses
+        try:
+            yield losses
+        finally:
+            self._losses = None
+
+    def loss(self, batch: Batch) -> Loss:
+        """The loss of a batch under the head that it names, with what the backbone adds to it."""
+        with self._keeping_losses() as losses:
+            hidden_BTD = self.hidden_states(batch)
+        return self._loss_of(hidden_BTD, losses, batch)
+
+    def _loss_of(self, hidden_BTD: Tensor, losses: Sequence[Tensor], batch: Batch) -> Loss:
+        name = self.head_name(batch.get("head"))
+        loss = self.head(name).loss(hidden_BTD, batch)
+        is_added = bool(losses) and self.hub_head(name).adds_backbone_loss
+        return replace(loss, added=torch.stack(list(losses)).sum()) if is_added else loss
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """What of a batch the backbone takes besides ids and mask."""
@@ -420,7 +457,7 @@ class ZooModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch's share of the step's mean loss, under the head that the batch names."""
         name = self.head_name(batch.get("head"))
-        loss = self.head(name).loss(self.hidden_states(batch), batch)
+        loss = self.loss(batch)
         mean = loss.mean
         figure = f"train/{self._prefix(name)}loss"
         if self._pace.is_due(figure, self.trainer.global_step + 1, self.trainer.log_every_n_steps):  # type: ignore[attr-defined]
@@ -456,7 +493,7 @@ class ZooModule(L.LightningModule):
         head = self.head(name)
         if name not in self._evaluation:
             self._evaluation[name] = head.metrics().to(self.device)
-        self._evaluation[name].update(head.loss(self.hidden_states(batch), batch), batch)
+        self._evaluation[name].update(self.loss(batch), batch)
 
     def _log_evaluation(self, part: str) -> None:
         for head, metrics in self._evaluation.items():

@@ -54,14 +54,14 @@ class EncoderDecoderModule(GeneratingModule):
         that writes nothing, one step behind what the encoder reads.
         """
         (input_ids, real), (decoder_input_ids, decoder_real) = self.read(batch)
-        hidden_BTD: Tensor = self.backbone(
+        output = self.backbone(
             input_ids,
             Mask.from_attention_mask(real),
             decoder_input_ids,
             Mask.from_attention_mask(decoder_real),
             **self.inputs(batch),
         )
-        return hidden_BTD
+        return self.hidden_of(output)
 
     def read(self, batch: Batch) -> list[tuple[Tensor, Tensor | None]]:
         """Ids that the encoder and the decoder read, and what tells which are real."""

@@ -21,6 +21,10 @@ TOLERANCE = 1e-5
 """Relative and absolute, in float32."""
 
 
+EXPERTS = {"experts_implementation": "eager"}
+"""How transformers computes experts of any width."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """Another implementation of the same model, with the same weights."""
@@ -61,15 +65,14 @@ def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **toler
     assert_close(output.logits[real], logits[real], **tolerance, msg=lambda text: f"logits: {text}")
     assert_close(output.loss, loss, **tolerance, msg=lambda text: f"loss: {text}")
     torch.autograd.backward((output.loss, loss))
-    named = module.hub_tensors()
-    ours = {name: tensor for name, tensor in named.items() if isinstance(tensor, nn.Parameter)}
-    gradients = reference.gradients()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, f"{name} gets no gradient"
+    ours, gradients = module.hub_tensors(gradients=True), reference.gradients()
     assert ours.keys() == gradients.keys(), "the two models name other parameters"
     apart, largest = 0.0, 1e-30
     for name, theirs in gradients.items():
         assert theirs is not None, f"the reference gives {name} no gradient"
-        mine = ours[name].grad
-        assert mine is not None, f"{name} gets no gradient"
+        mine = ours[name]
         assert_close(mine, theirs, **tolerance, msg=functools.partial("gradient of {}: {}".format, name))
         # Beside the whole model's largest: some, as that of a key's bias, are zero but for rounding.
         apart = max(apart, float((mine - theirs).abs().max()))
@@ -117,7 +120,7 @@ def of_transformers(folder: Path, *, attention: str = "eager") -> tuple[Any, Ref
 
     (architecture,) = read_config(folder)["architectures"]
     model, info = getattr(transformers, architecture).from_pretrained(
-        folder, output_loading_info=True, attn_implementation=attention
+        folder, output_loading_info=True, attn_implementation=attention, **EXPERTS
     )
     assert not info["missing_keys"], f"transformers misses {info['missing_keys']}"
     assert not info["unexpected_keys"], f"transformers does not know {info['unexpected_keys']}"

@@ -85,8 +85,8 @@ class _Forward:
 
 
 def _keeping() -> Any:
-    kept = (getattr(torch.ops.aten, name).default for name in _KEPT if hasattr(torch.ops.aten, name))
-    return create_selective_checkpoint_contexts(list(kept))  # type: ignore[no-untyped-call]
+    kept = [getattr(torch.ops.aten, name).default for name in _KEPT if hasattr(torch.ops.aten, name)]
+    return create_selective_checkpoint_contexts([*kept, torch.ops.zoo.grouped_linear.default])  # type: ignore[no-untyped-call]
 
 
 def _ask_masks(backbone: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:

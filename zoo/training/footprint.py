@@ -17,7 +17,7 @@ from zoo.layers.losses import chunk_tokens
 from zoo.layers.positions import forget_tables
 from zoo.specs import BackboneSpec
 from zoo.training.blocks import blocks
-from zoo.training.sharding import WHOLE, divided
+from zoo.training.sharding import WHOLE, divided, stacked
 
 WIDE = 4
 """Bytes of a weight, a gradient, a moment of AdamW: float32."""
@@ -120,6 +120,10 @@ def _numel(module: nn.Module) -> int:
 def _shrink(backbone: nn.Module, size: int) -> None:
     """Makes the parts that tensor parallelism divides as small as one device has them."""
     for layer in list(backbone.modules()):
+        for name, dimension in stacked(layer).items():
+            sizes = list(layer.get_parameter(name).shape)
+            sizes[dimension] //= size
+            layer.register_parameter(name, nn.Parameter(torch.empty(sizes)))
         for name, style in divided(layer):
             part = layer.get_submodule(name)
             if style in WHOLE:
@@ -156,7 +160,7 @@ class _Watch:
             block.register_forward_pre_hook(self._enter)
             block.register_forward_hook(self._leave)
         for layer in backbone.modules():
-            if dict(divided(layer)):
+            if dict(divided(layer)) or stacked(layer):
                 layer.register_forward_hook(self._sum)
 
     def run(self, *inputs: Any) -> None:

@@ -32,7 +32,7 @@ class LabelMean:
         self._first = counted.where(counted > 0, 1.0) if self._first is None else self._first
         self._labels = counted if self._labels is None else self._labels + counted
         self._batches += 1
-        return loss.total / self._first.to(loss.total.dtype)
+        return loss.minimised / self._first.to(loss.total.dtype)
 
     @torch.no_grad()
     def finish(self, parameters: Iterable[nn.Parameter], accumulated: int) -> None:

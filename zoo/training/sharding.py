@@ -2,13 +2,15 @@
 
 Families know no strategy. What a model repeats stands in an `nn.ModuleList`: its members are the blocks. A
 layer that can be divided says so in `tensor_parallel`, in the Hub's words (config.json's
-`base_model_tp_plan`); one that does not stays whole on every process.
+`base_model_tp_plan`), of its parts or of stacks that are its own weights; one that does not stays whole on
+every process.
 
 Megatron's division, Shoeybi et al., 2019: https://arxiv.org/abs/1909.08053
 Sharding, Rajbhandari et al., 2019: https://arxiv.org/abs/1910.02054
 """
 
 import fnmatch
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_module, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -63,12 +65,23 @@ WHOLE = ("headwise", "gathered")
 """Styles whose layers stay whole on every process."""
 
 
+_DIMENSIONS = {"colwise": 1, "rowwise": 2}
+"""Along which weights are divided that are stacked: (number, outputs, inputs)."""
+
+
 def divided(layer: nn.Module) -> Iterator[tuple[str, str]]:
     """The parts of a layer that tensor parallelism divides, by name, and how: a key of `_STYLES`."""
     for pattern, style in getattr(layer, "tensor_parallel", {}).items():
         for name, _ in layer.named_modules():
             if fnmatch.fnmatchcase(name, pattern):
                 yield name, style
+
+
+def stacked(layer: nn.Module) -> dict[str, int]:
+    """The weights of a layer's own that tensor parallelism divides, by name, and along which dimension."""
+    own = dict(layer.named_parameters(recurse=False))
+    styles = getattr(layer, "tensor_parallel", {})
+    return {name: _DIMENSIONS[style] for name, style in styles.items() if name in own}
 
 
 def divide(module: nn.Module, mesh: DeviceMesh) -> None:
@@ -79,14 +92,20 @@ def divide(module: nn.Module, mesh: DeviceMesh) -> None:
     """
     num_divided = 0
     for path, layer in module.named_modules():
-        plan = dict(divided(layer))
+        plan, stack = dict(divided(layer)), stacked(layer)
         for name, style in plan.items():
             if style not in WHOLE:
-                _require_even(layer, f"{path}.{name}", layer.get_submodule(name), style, mesh.size())
-        if plan:
+                channels = _channels(layer.get_submodule(name), style)
+                _require_even(f"{path}.{name}", channels, mesh.size(), getattr(layer, "head_dim", 1))
+        for name, dimension in stack.items():
+            _require_even(f"{path}.{name}", layer.get_parameter(name).shape[dimension], mesh.size())
+        if plan or stack:
             layer.register_forward_pre_hook(_on_every_process(mesh), with_kwargs=True)
+        if plan:
             parallelize_module(layer, mesh, {name: _STYLES[style]() for name, style in plan.items()})
-        num_divided += len(plan)
+        if stack:
+            _divide_stack(layer, mesh, stack)
+        num_divided += len(plan) + len(stack)
     if not num_divided:
         why = getattr(getattr(module, "spec", None), "undivided", "")
         raise SpecError(
@@ -109,11 +128,32 @@ def _on_every_process(mesh: DeviceMesh) -> Any:
     return hook
 
 
-def _require_even(layer: nn.Module, path: str, part: nn.Module, style: str, size: int) -> None:
+def _divide_stack(layer: nn.Module, mesh: DeviceMesh, stack: dict[str, int]) -> None:
+    """Has each process compute with its part of every weight; what they make is summed."""
+    for name, dimension in stack.items():
+        mine = distribute_tensor(layer.get_parameter(name), mesh, [Shard(dimension)])
+        layer.register_parameter(name, nn.Parameter(mine))
+
+    def take(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(
+            value.to_local(grad_placements=[Partial()]) if isinstance(value, DTensor) else value
+            for value in inputs
+        )
+
+    def add_up(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return DTensor.from_local(output, mesh, [Partial()], run_check=False).full_tensor()
+
+    layer.register_forward_pre_hook(take)
+    layer.register_forward_hook(add_up)
+
+
+def _channels(part: nn.Module, style: str) -> int:
     weight = part.get_parameter("weight")
     # An embedding's columns are its channels, a projection's its outputs.
-    channels = weight.shape[-1 if (style == "rowwise") ^ (not isinstance(part, nn.Linear)) else 0]
-    together = getattr(layer, "head_dim", 1)
+    return weight.shape[-1 if (style == "rowwise") ^ (not isinstance(part, nn.Linear)) else 0]
+
+
+def _require_even(path: str, channels: int, size: int, together: int = 1) -> None:
     if channels % (together * size):
         kind = f"heads of {together} channels" if together > 1 else "channels"
         raise SpecError(
@@ -137,11 +177,22 @@ def shard(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None) -> Non
         reduce_dtype=torch.float32 if dtype else None,
         cast_forward_inputs=False,  # it would copy masks, which keep what was made of them
     )
+    along = functools.partial(_along, mesh.size())
     for part in (*blocks(module), module):
-        fully_shard(part, mesh=mesh, mp_policy=policy)
+        fully_shard(part, mesh=mesh, mp_policy=policy, shard_placement_fn=along)
     for name in ENTRIES:
         if hasattr(module, name):
             register_fsdp_forward_method(module, name)
+
+
+def _along(size: int, parameter: nn.Parameter) -> Shard | None:
+    """Along which dimension a parameter is shared: the first, or, of a stack of too few, another."""
+    if parameter.ndim < 3 or len(parameter) >= size:
+        return None
+    taken = [place.dim for place in getattr(parameter, "placements", ()) if isinstance(place, Shard)]
+    sizes = enumerate(parameter.shape)
+    even = [dim for dim, number in sizes if dim and dim not in taken and number % size == 0]
+    return Shard(even[0]) if even else None
 
 
 def spread(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None) -> None:

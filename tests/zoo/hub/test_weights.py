@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import zoo
 from zoo.errors import CheckpointError
-from zoo.hub import weights
+from zoo.hub import names, weights
 from zoo.modules import DecoderModule
 
 parts = st.from_regex(r"[a-z0-9_]{1,8}", fullmatch=True)
@@ -29,8 +29,8 @@ def llama(name: str, *shared: str) -> tuple[str, str]:
 def test_a_name_of_ours_becomes_the_hubs(entry: str, shared: tuple[str, str]) -> None:
     hub, ours = llama(entry, *shared)
     table = zoo.decoders.Llama.weights
-    assert weights.renamed(ours, table) == hub
-    assert weights.renamed(hub, {mine: theirs for theirs, mine in table.items()}) == ours
+    assert names.renamed(ours, table) == hub
+    assert names.renamed(hub, {mine: theirs for theirs, mine in table.items()}) == ours
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -47,20 +47,20 @@ def test_renaming_by_any_table_is_undone_by_its_inverse(
     hub, ours = data.draw(st.sampled_from(stems))
     shared = data.draw(st.tuples(parts, parts))
     name = "{}.{}.y.{}".format(ours, *shared)
-    there = weights.renamed(name, table)
+    there = names.renamed(name, table)
     assert there == "a.{}.{}.x.{}".format(hub, *shared)
-    assert weights.renamed(there, {mine: theirs for theirs, mine in table.items()}) == name
+    assert names.renamed(there, {mine: theirs for theirs, mine in table.items()}) == name
 
 
 def test_dots_are_no_wildcards_and_a_slot_takes_one_part() -> None:
     table = {"hub.{}": "ours.a.{}"}
     for name in ("oursxa.weight", "ours.a.deep.weight", "ours.a.", "more.ours.a.weight"):
         with pytest.raises(AssertionError, match=f"has no name on the Hub for {re.escape(name)}$"):
-            weights.renamed(name, table)
+            names.renamed(name, table)
 
 
 def test_an_empty_table_keeps_names() -> None:
-    assert weights.renamed("any.name", {}) == "any.name"
+    assert names.renamed("any.name", {}) == "any.name"
 
 
 @pytest.mark.parametrize("family", ["Llama", "TransformerLM"])

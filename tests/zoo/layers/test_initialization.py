@@ -1,12 +1,16 @@
 """Fresh weights, and modules that were built without memory."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import zoo
 from zoo.errors import SpecError
-from zoo.layers import RMSNorm, initialize, materialize
+from zoo.layers import RMSNorm, fill_row, initialize, materialize
 from zoo.modules import DecoderModule
 
 
@@ -95,3 +99,33 @@ def test_a_buffer_that_no_checkpoint_fills_is_refused() -> None:
     with pytest.raises(AssertionError) as caught:
         materialize(net)
     assert str(caught.value) == "no checkpoint fills ['table']: compute such tables where they are used"
+
+
+@pytest.fixture
+def processes() -> Any:
+    """Two by two processes, of which only the last is there."""
+    torch.distributed.init_process_group("fake", store=torch.distributed.HashStore(), rank=3, world_size=4)
+    yield init_device_mesh("cpu", (2, 2))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize(
+    "placements",
+    [
+        (Replicate(), Replicate()),
+        (Shard(0), Replicate()),
+        (Shard(0), Shard(1)),
+        (Shard(0), Shard(2)),
+        (Shard(2), Shard(1)),
+    ],
+)
+def test_rows_of_a_stack_that_is_spread_fill_each_processs_part(
+    processes: Any, placements: Any, size: int
+) -> None:
+    whole = torch.randn(size, 4, 6)
+    expected = distribute_tensor(whole, processes, placements, src_data_rank=None)
+    found = distribute_tensor(torch.zeros_like(whole), processes, placements, src_data_rank=None)
+    for row, tensor in enumerate(whole):
+        fill_row(found, row, tensor)
+    assert torch.equal(found.to_local(), expected.to_local())

@@ -49,7 +49,7 @@ def test_what_a_layer_says_is_divided_is_there(family: type[BackboneSpec]) -> No
     for layer in built(family(**family.tiny)).modules():
         said = getattr(layer, "tensor_parallel", {})
         plan = dict(sharding.divided(layer))
-        assert bool(plan) == bool(said)
+        assert bool(plan or sharding.stacked(layer)) == bool(said)
         for name, style in plan.items():
             is_divided = isinstance(layer.get_submodule(name), nn.Linear | nn.Embedding)
             assert is_divided == (style not in sharding.WHOLE)
@@ -109,3 +109,20 @@ def test_a_model_that_cannot_be_divided_is_refused(processes: object) -> None:
         "  at    trainer.strategy.init_args.tensor_parallel_size\n"
         "  set tensor_parallel_size to 1, and shard the model"
     )
+
+
+def test_an_experts_channels_that_processes_cannot_share_are_refused(processes: object) -> None:
+    sizes = {**zoo.decoders.Mixtral.tiny, "num_key_value_heads": 4, "intermediate_size": 42}
+    with pytest.raises(SpecError) as caught:
+        sharding.divide(built(zoo.decoders.Mixtral(**sizes)), processes)
+    assert caught.value.message == (
+        "`blocks.0.feedforward.experts.gate` has 42 channels, which 4 processes cannot share evenly"
+    )
+
+
+def test_a_stack_of_fewer_experts_than_processes_is_shared_by_its_channels(processes: object) -> None:
+    model = built(zoo.decoders.Mixtral(**{**zoo.decoders.Mixtral.tiny, "num_local_experts": 2}))
+    sharding.shard(model, processes, None)
+    experts = model.blocks[0].feedforward.experts
+    assert [part.to_local().shape for part in (experts.gate, experts.down)] == [(2, 10, 32), (2, 8, 40)]
+    assert model.blocks[0].attention.query.weight.to_local().shape == (8, 32)

@@ -41,6 +41,8 @@ SHAPES = {
     "GPTNeoX": "decoder",
     "Olmo2": "decoder",
     "Qwen3": "decoder",
+    "Mixtral": "decoder",
+    "Qwen3Moe": "decoder",
     "Bert": "encoder",
     "T5": "encoder_decoder",
     "Transformer": "encoder_decoder",
@@ -144,6 +146,8 @@ Run = tuple[str, str, dict[str, Any]]
 """A family, a strategy, and sizes other than the family's tiny ones."""
 
 TIED = {"tie_word_embeddings": True}
+ALONE = {"output_router_logits": False}
+"""How evenly experts are used is asked of each process's tokens alone."""
 
 
 def on_processes(number: int, folder: Path, runs: list[Run], resumed: Path | None = None) -> None:
@@ -179,6 +183,8 @@ TWO: list[Run] = [
     ("Olmo2", "tensor", {}),
     ("Bert", "sharded", {}),
     ("T5", "tensor", {}),
+    ("Mixtral", "sharded", ALONE),
+    ("Qwen3Moe", "tensor", {}),
 ]
 
 

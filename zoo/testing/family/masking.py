@@ -41,7 +41,8 @@ def it_looks_where_its_shape_says(family: Family) -> None:
     name = "decoder_input_ids" if module.shape == "encoder-decoder" else "input_ids"
     before = _hidden(module, batch)[0]
     changed = _hidden(module, {**batch, name: _other(batch[name], 4)})[0]
-    moved = [not torch.equal(one, two) for one, two in zip(before, changed, strict=True)]
+    # But for rounding: experts multiply as many rows at once as tokens go through them.
+    moved = [not torch.allclose(one, two, 1e-5, 1e-6) for one, two in zip(before, changed, strict=True)]
     if module.shape == "encoder":
         assert moved[3], "a token does not see the one after it"
     else:
