@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo import registry
 from zoo.errors import ZooError
-from zoo.hub import gguf_tokenizers, weights
+from zoo.hub import gguf_tokenizers, names
 from zoo.hub.extras import require
 from zoo.specs import BackboneSpec, Gguf
 
@@ -115,9 +115,9 @@ def _kind(gguf: Any, dtype: torch.dtype) -> dict[str, Any]:
 
 def _tensors(model: "ZooModule", family: Gguf, head: str | None) -> Iterator[tuple[str, Tensor]]:
     spec, name = model.spec, model.head_name(head)
-    tensors = {
-        **weights.named_tensors(model.backbone, family.weights),
-        **weights.named_tensors(model.heads[name], _PROJECTION, model.head(head).tied),
+    tensors: dict[str, Tensor] = {
+        **names.named_tensors(model.backbone, family.weights),
+        **names.named_tensors(model.heads[name], _PROJECTION, model.head(head).tied),
     }
     num_heads = {"q": spec.num_attention_heads}  # type: ignore[attr-defined]
     num_heads["k"] = getattr(spec, "num_key_value_heads", None) or num_heads["q"]
