@@ -22,7 +22,10 @@ def saved_and_loaded_it_is_the_same(family: Family) -> None:
         again = load(save(module, folders[0]))
         same = again.spec.to_hub() == module.spec.to_hub()
         assert same, f"{again.spec} was loaded in place of {module.spec}"
-        found = again.state_dict()
+        batch, found = family.batch(), again.state_dict()
+        with torch.no_grad():
+            same = torch.equal(again.hidden_states(batch), module.hidden_states(batch))
+        assert same, "with what was loaded it computes other hidden states"
         for name, tensor in module.state_dict().items():
             assert torch.equal(found[name], tensor), f"`{name}` comes back otherwise"
         save(again, folders[1])
