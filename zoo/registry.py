@@ -9,9 +9,10 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,9 @@ from typing import Any
 from zoo.errors import PluginLoadError, RecipeError, UnknownNameError, did_you_mean, nearest
 
 DISTRIBUTION = "lightning-zoo"
+
+ALLOWED = "ZOO_PLUGINS"
+"""The environment's list of plugins that may be used; unset, all may. What is the zoo's own always may."""
 
 FAMILIES = ("zoo.encoders", "zoo.decoders", "zoo.encoder_decoders")
 GROUPS = (*FAMILIES, "zoo.heads", "zoo.modules", "zoo.data", "zoo.callbacks", "zoo.schedules", "zoo.recipes")
@@ -37,11 +41,13 @@ class Entry:
     distribution: str
     version: str
     state: str = "ok"
-    """ok, incompatible, shadowed (by a first-party name), clash (of two plugins) or malformed."""
+    """ok, incompatible, shadowed (by a first-party name), clash (of two plugins), malformed or disabled."""
     reason: str = ""
     """Why it is not ok."""
     remedy: str | None = None
     """What to do about it."""
+    warning: str = ""
+    """What its author should mend, though it can be used."""
 
     @property
     def attribute(self) -> str:
@@ -59,11 +65,12 @@ class Entry:
         Raises:
             PluginLoadError: The plugin is incompatible, or its import fails.
         """
-        if self.state in ("incompatible", "malformed"):
+        if self.state in UNUSABLE:
             raise PluginLoadError(f"{self.subject} is {self.state}: {self.reason}", hint=self.remedy)
         module, _, attribute = self.value.partition(":")
         try:
-            return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of an answer
+                return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
         except (Exception, SystemExit) as error:
             raise PluginLoadError(
                 f"{self.subject} cannot be imported: {type(error).__name__}: {error}",
@@ -106,11 +113,9 @@ def _entries_of(distribution: metadata.Distribution) -> Iterator[Entry]:
         if not points:
             return
         name, version = str(distribution.metadata["Name"]), str(distribution.metadata["Version"])
-        state, reason, remedy = "ok", "", None
-        if _normal(name) != DISTRIBUTION and (requirement := _unmet(distribution)):
-            installed = metadata.version(DISTRIBUTION)
-            state, reason = "incompatible", f"it needs {requirement}, {installed} is installed"
-            remedy = f"pip install '{requirement}'"
+        state, reason, remedy, warning = "ok", "", None, ""
+        if _normal(name) != DISTRIBUTION:
+            state, reason, remedy, warning = _verdict(distribution, name)
     except Exception:  # what cannot be read is no plugin; it must not hide the others
         return
     for group, point, value in points:
@@ -118,7 +123,32 @@ def _entries_of(distribution: metadata.Distribution) -> Iterator[Entry]:
             why = f"its entry point must read `name = module:Attribute`, not `{point} = {value}`"
             yield Entry(group, point, value, name, version, "malformed", why, f"pip uninstall {name}")
         else:
-            yield Entry(group, point, value, name, version, state, reason, remedy)
+            yield Entry(group, point, value, name, version, state, reason, remedy, warning)
+
+
+UNUSABLE = ("incompatible", "malformed", "disabled")
+
+_SILENT = f"it does not say which {DISTRIBUTION} it needs"
+
+
+def _verdict(distribution: metadata.Distribution, name: str) -> tuple[str, str, str | None, str]:
+    """State, reason, remedy and warning of a plugin as a whole."""
+    allowed = os.environ.get(ALLOWED)
+    if allowed is not None and _normal(name) not in map(_normal, allowed.replace(",", " ").split()):
+        return (
+            "disabled",
+            f"{ALLOWED} does not name it",
+            f"{ALLOWED}={','.join([*allowed.split(), name])}",
+            "",
+        )
+    specifiers = _needs(distribution)
+    installed = metadata.version(DISTRIBUTION)
+    for specifier in specifiers:
+        if not specifier.contains(installed, prereleases=True):
+            needed = f"{DISTRIBUTION}{specifier}"
+            told = f"it needs {needed}, {installed} is installed"
+            return "incompatible", told, f"pip install '{needed}'", ""
+    return "ok", "", None, "" if specifiers else _SILENT
 
 
 _VALUE = re.compile(r"[\w.]+:[\w.]*\w")
@@ -144,21 +174,20 @@ def same_name(one: str, other: str) -> bool:
     return _normal(one) == _normal(other)
 
 
-def _unmet(distribution: metadata.Distribution) -> str:
-    """The distribution's own requirement that excludes the installed zoo, or nothing."""
+def _needs(distribution: metadata.Distribution) -> list[Any]:
+    """What the distribution's own requirements say of the zoo's version; what cannot be read says nothing."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    installed = metadata.version(DISTRIBUTION)
+    found = []
     for line in distribution.requires or ():
         try:
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        excludes = not requirement.specifier.contains(installed, prereleases=True)
-        if _normal(requirement.name) == DISTRIBUTION and applies and excludes:
-            return f"{DISTRIBUTION}{requirement.specifier}"
-    return ""
+        if _normal(requirement.name) == DISTRIBUTION and applies:
+            found.append(requirement.specifier)
+    return found
 
 
 def _judged(entry: Entry, every: list[Entry]) -> Entry:
@@ -269,6 +298,15 @@ def model_type_of(spec: type) -> str:
     return names[0] if names else spec.__name__.lower()
 
 
+def used(kinds: Iterable[type]) -> dict[str, str]:
+    """The distributions, with their versions, that register some classes."""
+    given = list(kinds)
+    found = [entry for entry in entries() if any(entry.is_value(kind) for kind in given)]
+    return {
+        entry.distribution: entry.version for entry in sorted(found, key=lambda entry: entry.distribution)
+    }
+
+
 def recipes() -> dict[str, Path]:
     """Every packaged recipe: its name, `entry/file`, and where it lies.
 
@@ -276,7 +314,7 @@ def recipes() -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for entry in in_group("zoo.recipes"):
-        if entry.state in ("incompatible", "malformed"):
+        if entry.state in UNUSABLE:
             continue
         prefix = entry.name if entry.state == "ok" else entry.value
         for folder in _folders(entry.value):

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from zoo import registry
 from zoo.cli.options import Options
@@ -60,15 +59,19 @@ def _reason(entry: registry.Entry) -> dict[str, str]:
 
 
 def _plugins(entries: Iterable[registry.Entry]) -> list[dict[str, str]]:
-    found: dict[str, Any] = {}
+    """Each distribution: its state is that of its worst entry, its reason all that is amiss."""
+    found: dict[str, dict[str, str]] = {}
     for entry in entries:
         row = found.setdefault(
             entry.distribution,
             {"name": entry.distribution, "version": entry.version, "state": "ok", "registers": ""},
         )
         row["registers"] = f"{row['registers']} {entry.name}".strip()
+        told = _reason(entry).get("reason") or (f"warning: {entry.warning}" if entry.warning else "")
         if entry.state != "ok":
-            row |= {"state": entry.state, **_reason(entry)}
+            row["state"] = entry.state
+        if told and told not in row.get("reason", ""):
+            row["reason"] = "; ".join(filter(None, (row.get("reason"), told)))
     return list(found.values())
 
 

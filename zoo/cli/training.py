@@ -14,6 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from zoo import registry
 from zoo.cli import defaults, diagnosis, layering, recipes
 from zoo.cli.recipes import Recipe
 from zoo.data.loading import death_of_worker
@@ -51,7 +52,7 @@ class RecipeParser(LightningArgumentParser):
 
 
 class RecordRecipe(SaveConfigCallback):
-    """Keeps the resolved recipe beside the checkpoints and in TensorBoard.
+    """Keeps the resolved recipe beside the checkpoints and in TensorBoard, and there the plugins used.
 
     Args:
         origins: Of those of its layers that came from the Hub, `hub:owner/name@commit`.
@@ -69,9 +70,13 @@ class RecordRecipe(SaveConfigCallback):
         path = Path(trainer.log_dir or "", self.config_filename)
         if self.heading and path.is_file():
             path.write_text(self.heading + path.read_text("utf-8"), "utf-8")
+        used = pl_module.plugins() if isinstance(pl_module, ZooModule) else {}
+        used |= registry.used(map(type, [trainer.datamodule, *trainer.callbacks]))  # type: ignore[attr-defined]
+        plugins = "\n".join(f"- {name} {version}" for name, version in used.items())
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("recipe", f"```yaml\n{text}\n```")
+                logger.experiment.add_text("plugins", plugins)
 
 
 class ZooCLI(LightningCLI):

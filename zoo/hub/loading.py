@@ -126,10 +126,23 @@ def _first_broken(path: Path) -> str | None:
         return archive.testzip()
 
 
+def _require_plugins(made_with: dict[str, str], path: Path) -> None:
+    """Refuses a checkpoint whose model comes from a plugin that is not installed."""
+    installed = {entry.distribution for entry in registry.entries()}
+    missing = {name: version for name, version in made_with.items() if name not in installed}
+    if missing:
+        named = ", ".join(f"{name} {version}" for name, version in missing.items())
+        wanted = " ".join(f"{name}=={version}" for name, version in missing.items())
+        raise CheckpointError(
+            f"{path} was made with {named}, which is not installed", hint=f"pip install {wanted}"
+        )
+
+
 def _load_checkpoint(path: Path) -> "ZooModule":
     from zoo.modules.base import ZooModule  # which imports this package
 
     checkpoint = read_checkpoint(path)
+    _require_plugins(checkpoint["zoo"].get("plugins") or {}, path)
     named = str(checkpoint["zoo"].get("module"))
     module, _, name = named.rpartition(".")
     registered = module in registry.GROUPS

@@ -609,7 +609,13 @@ class ZooModule(L.LightningModule):
             "tokenizer": self.tokenizer.to_plain() if self.tokenizer else None,
             "generation_config": self.generation_config,
             "origin": self.origin,
+            "plugins": self.plugins(),
         }
+
+    def plugins(self) -> dict[str, str]:
+        """The distributions from which it comes, its backbone, heads and schedule, with their versions."""
+        parts = [self.spec, *self.head_specs.values(), self.lr_schedule]
+        return registry.used([sharding.own_class(self), *map(type, parts)])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back the tokenizer.
