@@ -1,6 +1,7 @@
 """Every registered family under each of its heads beside transformers, however it is computed."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import torch
 import transformers
 
 import zoo
-from zoo.testing import Reference
+from zoo.testing import Reference, ways
 from zoo.testing.counterparts import Counterpart, registered
 from zoo.testing.parity import padded_batch
 from zoo.testing.ways import Way, assert_equal_in, assert_learns_alike, found_by_reference
 
-from .conftest import STEPS, WAYS
+from .conftest import QUICK, STEPS
 
 pytestmark = [  # the compiler's own
     pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning"),
@@ -23,19 +24,24 @@ pytestmark = [  # the compiler's own
 NAME = f"transformers {transformers.__version__}"
 
 
-def cases() -> Iterator[Any]:
+UNUSUAL = "odd heads"
+
+
+def cases(ways: list[Any]) -> list[Any]:
+    """All sizes in all ways, compiled the unusual ones alone; what takes long is marked."""
+    found = []
     for counterpart in registered():
-        if counterpart.architecture() is not None:
-            for number, size in enumerate(counterpart.sizes()):
-                name = f"{counterpart.model_type}-{counterpart.head}-{size}"
-                yield pytest.param(counterpart, size, id=name, marks=() if number == 1 else pytest.mark.slow)
+        if counterpart.architecture() is None:
+            continue
+        for size, way in itertools.product(counterpart.sizes(), ways):
+            if size == UNUSUAL or not way.is_compiled:
+                name = f"{counterpart.model_type}-{counterpart.head}-{size}-{way}"
+                marks = () if size == UNUSUAL and way in QUICK else pytest.mark.slow
+                found.append(pytest.param(counterpart, size, way, id=name, marks=marks))
+    return found
 
 
-CASES = list(cases())
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("counterpart", "size"), CASES)
+@pytest.mark.parametrize(("counterpart", "size", "way"), cases(ways.WAYS))
 def test_it_is_in_parity_however_it_is_computed(
     prove_in: Callable[..., None], tmp_path: Path, counterpart: Counterpart, size: str, way: Way
 ) -> None:
@@ -45,9 +51,9 @@ def test_it_is_in_parity_however_it_is_computed(
     prove_in(way, lambda: counterpart.pair(tmp_path, is_dense=way.is_dense), batch, NAME, size)
 
 
-@pytest.mark.parametrize(("counterpart", "size"), CASES)
+@pytest.mark.parametrize(("counterpart", "size", "way"), cases([Way()]))
 def test_it_learns_what_transformers_does_in_parity(
-    prove_learning: Callable[..., None], tmp_path: Path, counterpart: Counterpart, size: str
+    prove_learning: Callable[..., None], tmp_path: Path, counterpart: Counterpart, size: str, way: Way
 ) -> None:
     sizes = counterpart.sizes()[size]
     counterpart.save(tmp_path, sizes)
