@@ -499,7 +499,8 @@ class ZooModule(L.LightningModule):
         for head, metrics in self._evaluation.items():
             for name, value in metrics.compute().items():
                 is_shown = (part, name) == ("val", "loss")
-                self.log(f"{part}/{self._prefix(head)}{name}", value, prog_bar=is_shown)
+                # Of one class alone, torchmetrics' correlation is a whole number, of which Lightning warns.
+                self.log(f"{part}/{self._prefix(head)}{name}", value.float(), prog_bar=is_shown)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Any]:
         """What the head says of each of the batch's `prompts`."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.data.reading import Document, read
+from zoo.data.reading import Document, commit_of, read
 from zoo.errors import DataError
 
 
@@ -243,6 +243,28 @@ def test_rows_of_a_data_set_are_documents(
     ]
     read("owner/name:validation", "text")
     assert fake_hub["asked"] == [("owner/name", "train"), ("owner/name", "validation")]
+
+
+class Rows(list[dict[str, Any]]):
+    """As `datasets` gives them, with the addresses of the files that they were read from."""
+
+    def __init__(self, *addresses: str) -> None:
+        super().__init__([{"text": "one"}])
+        self.info = types.SimpleNamespace(download_checksums=dict.fromkeys(addresses))
+
+
+def test_the_commit_of_a_data_set_is_known_once_it_has_been_read(
+    fake_hub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commit = "0123456789abcdef" * 2 + "01234567"
+    assert commit_of("owner/told:test") is None
+    fake_hub["rows"] = Rows(f"hf://datasets/owner/told@{commit}/data/test.parquet")
+    read("owner/told:test", "text")
+    assert commit_of("owner/told:test") == commit
+    fake_hub["rows"] = Rows("https://example.org/data.zip")
+    read("owner/other", "text")
+    assert commit_of("owner/other") is None
 
 
 def test_what_the_hub_cannot_give_is_one_clear_sentence(
