@@ -259,7 +259,9 @@ class Distances(nn.Module):
         num_tokens, device = input_ids.shape[1], input_ids.device
         offsets = torch.arange(1 - num_tokens, num_tokens, device="cpu")
         rows = (self._buckets(offsets) + self.reach).clamp(0, 2 * self.reach - 1)
-        first, last = int(rows[0]), int(rows[-1])
+        first, last = 0, 2 * self.reach - 1
+        if not torch.compiler.is_exporting():  # a graph takes rows of any length
+            first, last = int(rows[0]), int(rows[-1])
         places_T = torch.arange(num_tokens, device=device)
         kinds_TS = (rows - first).to(device)[places_T[:, None] - places_T + num_tokens - 1]
         table_RD: Tensor = self.norm(self.table(torch.arange(first, last + 1, device=device)))

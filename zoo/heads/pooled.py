@@ -57,5 +57,5 @@ def pooled(hidden_BTD: Tensor, batch: Batch, pooling: str, eos_token_ids: list[i
     if pooling != "first":  # the last one among equals
         width = ids_BT.shape[1]
         worth_BT = worth_BT * width + torch.arange(width, device=ids_BT.device)
-    rows_B = torch.arange(len(ids_BT), device=ids_BT.device)
+    rows_B = torch.arange(ids_BT.shape[0], device=ids_BT.device)  # `len` would fix it in a graph
     return hidden_BTD[rows_B, worth_BT.argmax(-1)]

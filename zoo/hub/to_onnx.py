@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from zoo import registry
+from zoo.errors import ZooError
 from zoo.hub.extras import require
 from zoo.hub.saving import save
 from zoo.layers.positions import forget_tables
@@ -42,11 +44,9 @@ def export(model: ZooModule, folder: Path, head: str | None = None) -> Path:
         head: The name of the one that is written, where there are several.
 
     Raises:
-        ZooError: The exporter is not installed.
+        ZooError: The exporter is not installed, or the family's code does not suit it.
     """
     require("onnx", "onnx", "onnxscript")
-    save(model, folder, head=head)
-    (folder / "model.safetensors").unlink()
     name = model.head_name(head) if model.head_specs else None
     batch, tokens, written = (torch.export.Dim(word) for word in ("batch", "tokens", "written"))
     shapes = {
@@ -74,6 +74,15 @@ def export(model: ZooModule, folder: Path, head: str | None = None) -> Path:
     finally:
         forget_tables()  # those that were traced hold no numbers
     assert program is not None
+    for given in program.model.graph.inputs:
+        if any(isinstance(size, int) for size in given.shape or ()):
+            raise ZooError(
+                f"the code of {registry.path_of(type(model.spec))} asks for numbers that a graph leaves "
+                f"open, so `{given.name}` would have to be of one size",
+                hint="`torch.compiler.is_exporting()` tells it when not to ask",
+            )
+    save(model, folder, head=head)
+    (folder / "model.safetensors").unlink()
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     program.save(folder / FILE, external_data=size > LARGE_BYTES)
     return folder / FILE

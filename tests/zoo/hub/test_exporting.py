@@ -90,6 +90,30 @@ def test_a_classifiers_graph_and_one_without_a_head_say_what_they_give(tmp_path:
         assert_close(torch.from_numpy(found)[real], getattr(model(**batch), name)[real], rtol=1e-4, atol=1e-4)
 
 
+class Asking(torch.nn.Module):
+    """Its graph would be of one length alone."""
+
+    def __init__(self, backbone: torch.nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, input_ids: torch.Tensor, mask: Any) -> Any:
+        return self.backbone(input_ids, mask) * int(torch.arange(input_ids.shape[1])[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_graph_of_one_length_is_refused(model: DecoderModule, tmp_path: Path) -> None:
+    model.backbone = Asking(model.backbone)
+    with pytest.raises(ZooError) as caught:
+        to_onnx.export(model, tmp_path / "onnx")
+    assert caught.value.message == (
+        "the code of zoo.decoders.Llama asks for numbers that a graph leaves open, "
+        "so `input_ids` would have to be of one size"
+    )
+    assert not (tmp_path / "onnx").exists()
+
+
 def test_a_graph_lies_beside_what_a_reader_needs(
     model: DecoderModule, tmp_path: Path, command: Command
 ) -> None:
