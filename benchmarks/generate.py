@@ -8,13 +8,14 @@ in order; the zoo replaces those that have ended. `lookup` is one row whose text
 by looking back beside none, both by the zoo. The last line is JSON; a ratio above 1 says that the zoo is
 faster. Threads that share cores with other work wait for each other: run case by case on a quiet machine.
 
-    python benchmarks/generate.py [--turns 5] [--steps 64] [--cases llama llama-8 data …]
+    python benchmarks/generate.py [--turns 5] [--steps 64] [--cases llama …] [--litgpt-python PATH]
 """
 
 import argparse
 import json
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 import warnings
@@ -82,6 +83,32 @@ class Pair:
         return new
 
 
+class LitGPT:
+    """LitGPT's own `generate` for a Llama of the same sizes, in a process that waits while others write."""
+
+    def __init__(self, python: str, num_weights: int) -> None:
+        peer = Path(__file__).parent / "peers" / "litgpt_writing.py"
+        self.process = subprocess.Popen(
+            [python, peer, json.dumps(LLAMA)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        found = int(self._answer())
+        assert found == num_weights, f"LitGPT has {found} weights, the zoo {num_weights}"
+
+    def write(self, num_tokens: int) -> None:
+        """Writes so many tokens after a prompt; of its own weights, so that the ids are not compared."""
+        assert self.process.stdin is not None
+        print(json.dumps([PROMPT, num_tokens]), file=self.process.stdin, flush=True)
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def end(self) -> None:
+        """Lets it go."""
+        self.process.communicate()
+
+
 def timed(call: Side) -> tuple[Any, dict[str, float]]:
     """What a call gives, and its seconds: on the wall, and of processors."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -92,7 +119,7 @@ def timed(call: Side) -> tuple[Any, dict[str, float]]:
 def by_turns(sides: dict[str, Side], num_turns: int) -> dict[str, dict[str, float]]:
     """Median seconds of each side, after one call that is not counted."""
     written = {name: side() for name, side in sides.items()}
-    assert len(set(map(str, written.values()))) == 1, f"they write otherwise: {written}"
+    assert len({str(ids) for ids in written.values() if ids}) == 1, f"they write otherwise: {written}"
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for _ in range(num_turns):
         for name, side in sides.items():
@@ -104,14 +131,16 @@ def by_turns(sides: dict[str, Side], num_turns: int) -> dict[str, dict[str, floa
 
 
 def ratios(seconds: dict[str, dict[str, float]], peer: str) -> dict[str, float]:
-    """How much faster the zoo is, by each clock."""
-    return {
-        f"{peer} {clock}": round(seconds[peer][clock] / seconds["zoo"][clock], 2) for clock in ("wall", "cpu")
-    }
+    """How much faster the zoo is, by each clock; of another process, processors' time is not known."""
+    clocks = ("wall",) if peer == "litgpt" else ("wall", "cpu")
+    return {f"{peer} {clock}": round(seconds[peer][clock] / seconds["zoo"][clock], 2) for clock in clocks}
 
 
-def tokens(pair: Pair, rows: int, beams: int, num_turns: int, num_tokens: int, read: float) -> dict[str, Any]:
+def tokens(
+    pair: Pair, way: tuple[int, int], num_turns: int, num_tokens: int, read: float, litgpt: LitGPT | None
+) -> dict[str, Any]:
     """Tokens a second of one way to write, and the first token's seconds."""
+    rows, beams = way
     ids = torch.randint(3, 500, (rows, PROMPT), generator=torch.Generator().manual_seed(0))
 
     def sides(number: int) -> dict[str, Side]:
@@ -122,6 +151,8 @@ def tokens(pair: Pair, rows: int, beams: int, num_turns: int, num_tokens: int, r
         }
         if beams == 1 and number > 1:
             found["static"] = lambda: pair.peer_writes(ids, **choices, **STATIC)
+        if litgpt is not None:
+            found["litgpt"] = lambda: litgpt.write(number)
         return found
 
     first, whole = by_turns(sides(1), num_turns), by_turns(sides(num_tokens), num_turns)
@@ -213,20 +244,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=64, help="new tokens of a row")
     cases = [*WAYS, "data", "lookup"]
     parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
+    parser.add_argument("--litgpt-python", help="an interpreter that has litgpt, to stand beside `llama`")
     choices = parser.parse_args()
     warnings.filterwarnings("ignore")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     read, figures = read_bandwidth(), {}
     for case in choices.cases:
-        model, *way = WAYS.get(case, ("llama", 1, 1))
+        model, *rows_and_beams = WAYS.get(case, ("llama", 1, 1))
         pair = Pair(model)
         if case == "data":
             figures[case] = data(pair, choices.turns, 256 if choices.steps > 1 else 8)
         elif case == "lookup":
             figures[case] = lookup(pair, choices.turns, choices.steps)
         else:
-            figures[case] = tokens(pair, *way, choices.turns, choices.steps, read)
+            python = choices.litgpt_python if case == "llama" else None
+            litgpt = LitGPT(python, pair.num_bytes // 4) if python else None
+            rows, beams = rows_and_beams
+            figures[case] = tokens(pair, (rows, beams), choices.turns, choices.steps, read, litgpt)
+            if litgpt is not None:
+                litgpt.end()
         figures[case]["load_seconds"] = pair.load_seconds
         print(f"{case}: {figures[case]}", flush=True)
     summary = {
