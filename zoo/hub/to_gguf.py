@@ -75,7 +75,7 @@ def _required(model: "ZooModule", head: str | None) -> Gguf:
     if family is None:
         raise ZooError(
             f"{path} does not say how it stands in gguf files",
-            hint="`zoo export --format onnx` writes every family",
+            hint="`zoo export --format onnx` writes most families",
         )
     if not model.head_specs or type(model.head_specs[model.head_name(head)]).__name__ != "CausalLM":
         raise ZooError("a gguf file holds a decoder under zoo.heads.CausalLM, this model has another head")

@@ -71,6 +71,11 @@ def export(model: ZooModule, folder: Path, head: str | None = None) -> Path:
                 output_names=["last_hidden_state" if name is None else "logits"],
                 verbose=False,
             )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ZooError(
+            f"the code of {registry.path_of(type(model.spec))} cannot be written as ONNX: {reason[:200]}"
+        ) from error
     finally:
         forget_tables()  # those that were traced hold no numbers
     assert program is not None
