@@ -71,6 +71,12 @@ class Head(nn.Module, ABC):
 
     generates: ClassVar[bool] = False
     """Whether its predictions are written token by token."""
+    unpublished: ClassVar[tuple[str, ...]] = ()
+    """Parts that are there for training alone: files in the Hub's format do not hold them."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        """What backbone and loss read of a batch with labels; by default the batch."""
+        return batch
 
     @abstractmethod
     def forward(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
@@ -98,3 +104,9 @@ class Head(nn.Module, ABC):
     def tied(self) -> Mapping[str, str]:
         """Parameters that belong to the backbone, by their names here and there."""
         return {}
+
+    @property
+    def not_in_files(self) -> frozenset[str]:
+        """Names of tensors that files in the Hub's format leave out: the backbone's, and the unpublished."""
+        parts = tuple(f"{part}." for part in self.unpublished)
+        return frozenset(self.tied) | {name for name in self.state_dict() if name.startswith(parts)}

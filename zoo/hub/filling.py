@@ -69,8 +69,13 @@ def fill(module: "ZooModule", folder: Path, *, trains: bool, dry: bool = False) 
     twice: list[str] = []
     for name in module.heads:
         own = module.hub_head(name)
-        tensors = names.named_targets(module.heads[name], own.weights, module.head(name).tied)
-        for mine, theirs in module.head(name).tied.items():
+        head = module.head(name)
+        tensors = names.named_targets(head, own.weights, head.not_in_files)
+        if not dry:
+            for part in map(dict(head.named_children()).get, head.unpublished):
+                if part is not None:
+                    initialize(part, spec.initializer_range)
+        for mine, theirs in head.tied.items():
             tied[names.renamed(mine, own.weights)] = names.renamed(theirs, spec.weights)
         if trains and not _was_saved_with(module.head_specs[name], config, spec):
             optional |= tensors.keys()

@@ -307,7 +307,7 @@ class ZooModule(L.LightningModule):
         hub_head = self.hub_head(name)
         return {
             **{f"{hub_head.prefix}{name}": tensor for name, tensor in backbone.items()},
-            **names.named_tensors(self.heads[name], hub_head.weights, self.head(name).tied, take),
+            **names.named_tensors(self.heads[name], hub_head.weights, self.head(name).not_in_files, take),
         }
 
     # Heads
@@ -402,11 +402,13 @@ class ZooModule(L.LightningModule):
             raise TypeError(f"{registry.path_of(type(self.spec))} takes no `{unknown[0]}`")
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, "head": head}
         batch = {name: value for name, value in (batch | more).items() if value is not None}
+        chosen = self.head(head) if self.head_specs or head or labels is not None else None
+        if chosen is not None and labels is not None:
+            batch = chosen.prepare(batch)
         with self._keeping_losses() as losses:
             hidden_BTD = self.hidden_states(batch)
-        if not self.head_specs and head is None and labels is None:
+        if chosen is None:
             return Output(hidden_BTD, None)
-        chosen = self.head(head)
         loss = None if labels is None else self._loss_of(hidden_BTD, losses, batch).mean
         return Output(hidden_BTD, chosen(hidden_BTD, batch), loss)
 
@@ -457,6 +459,7 @@ class ZooModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch's share of the step's mean loss, under the head that the batch names."""
         name = self.head_name(batch.get("head"))
+        batch = self.head(name).prepare(batch)
         loss = self.loss(batch)
         mean = loss.mean
         figure = f"train/{self._prefix(name)}loss"
@@ -493,6 +496,7 @@ class ZooModule(L.LightningModule):
         head = self.head(name)
         if name not in self._evaluation:
             self._evaluation[name] = head.metrics().to(self.device)
+        batch = head.prepare(batch)
         self._evaluation[name].update(self.loss(batch), batch)
 
     def _log_evaluation(self, part: str) -> None:
