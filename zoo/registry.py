@@ -112,10 +112,11 @@ def _entries_of(distribution: metadata.Distribution) -> Iterator[Entry]:
         points = list(_points(distribution.read_text("entry_points.txt") or ""))
         if not points:
             return
-        name, version = str(distribution.metadata["Name"]), str(distribution.metadata["Version"])
+        told = distribution.metadata  # read and parsed each time that it is asked for
+        name, version = str(told["Name"]), str(told["Version"])
         state, reason, remedy, warning = "ok", "", None, ""
         if _normal(name) != DISTRIBUTION:
-            state, reason, remedy, warning = _verdict(distribution, name)
+            state, reason, remedy, warning = _verdict(name, told.get_all("Requires-Dist") or ())
     except Exception:  # what cannot be read is no plugin; it must not hide the others
         return
     for group, point, value in points:
@@ -131,7 +132,12 @@ UNUSABLE = ("incompatible", "malformed", "disabled")
 _SILENT = f"it does not say which {DISTRIBUTION} it needs"
 
 
-def _verdict(distribution: metadata.Distribution, name: str) -> tuple[str, str, str | None, str]:
+@functools.cache
+def _installed() -> str:
+    return metadata.version(DISTRIBUTION)
+
+
+def _verdict(name: str, requires: Iterable[str]) -> tuple[str, str, str | None, str]:
     """State, reason, remedy and warning of a plugin as a whole."""
     allowed = os.environ.get(ALLOWED)
     if allowed is not None and _normal(name) not in map(_normal, allowed.replace(",", " ").split()):
@@ -141,8 +147,7 @@ def _verdict(distribution: metadata.Distribution, name: str) -> tuple[str, str, 
             f"{ALLOWED}={','.join([*allowed.split(), name])}",
             "",
         )
-    specifiers = _needs(distribution)
-    installed = metadata.version(DISTRIBUTION)
+    specifiers, installed = _needs(requires), _installed()
     for specifier in specifiers:
         if not specifier.contains(installed, prereleases=True):
             needed = f"{DISTRIBUTION}{specifier}"
@@ -174,12 +179,12 @@ def same_name(one: str, other: str) -> bool:
     return _normal(one) == _normal(other)
 
 
-def _needs(distribution: metadata.Distribution) -> list[Any]:
-    """What the distribution's own requirements say of the zoo's version; what cannot be read says nothing."""
+def _needs(requires: Iterable[str]) -> list[Any]:
+    """What a distribution's own requirements say of the zoo's version; what cannot be read says nothing."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     found = []
-    for line in distribution.requires or ():
+    for line in requires:
         try:
             requirement = Requirement(line)
         except InvalidRequirement:
