@@ -2,17 +2,18 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
+from torch import Tensor
 
 from zoo import registry
 from zoo.errors import SpecError
-from zoo.heads.base import Batch, unlabelled
+from zoo.heads.base import Batch, Metrics, unlabelled
 from zoo.hub import load, save
 from zoo.layers import IGNORED
 from zoo.modules.base import ZooModule
@@ -91,6 +92,7 @@ def _widened(value: Any, name: str, number: int, spec: BackboneSpec) -> Any:
 
 
 def _loss(module: ZooModule, batch: Batch) -> Any:
+    batch = module.head().prepare(batch)
     return module.head().loss(module.hidden_states(batch), batch)
 
 
@@ -202,20 +204,30 @@ def measures_count_and_start_anew(head: HeadSubject) -> None:
     """Its measures are finite, `loss` among them, do not depend on how rows are batched, and reset."""
     for module, batch in head.models():
         module.eval()
+        whole, pieces = [slice(0, 3)], [slice(0, 1), slice(1, 3)]
         metrics = module.head().metrics()
-        found = []
-        for pieces in ([slice(0, 3)], [slice(0, 1), slice(1, 3)]):
-            metrics.reset()
-            for piece in pieces:
-                part = {name: value[piece] for name, value in batch.items()}
-                metrics.update(_loss(module, part), part)
-            found.append({name: torch.as_tensor(value) for name, value in metrics.compute().items()})
+        found = [_measured(module, batch, metrics, whole)]
+        metrics.reset()
+        _measured(module, batch, metrics, pieces[:1])  # what is counted here must be forgotten
+        metrics.reset()
+        found.append(_measured(module, batch, metrics, pieces))
         assert "loss" in found[0], f"its measures are {', '.join(found[0])}; `loss` is not among them"
         for name, value in found[0].items():
             assert value.isfinite().all(), f"the measure `{name}` is {value}"
             require_alike(
                 found[1][name].float(), value.float(), f"the measure `{name}` of other batches", 1e-4
             )
+
+
+def _measured(
+    module: ZooModule, batch: Batch, metrics: Metrics, pieces: Sequence[slice]
+) -> dict[str, Tensor]:
+    """The measures after these rows of a batch."""
+    for piece in pieces:
+        part = {name: value[piece] for name, value in batch.items()}
+        part = module.head().prepare(part)
+        metrics.update(module.head().loss(module.hidden_states(part), part), part)
+    return {name: torch.as_tensor(value) for name, value in metrics.compute().items()}
 
 
 def a_model_under_it_is_saved_and_loaded(head: HeadSubject) -> None:

@@ -13,6 +13,7 @@ from zoo.errors import ZooError
 from zoo.testing import Reference
 from zoo.testing.checks import Check, Outcome, Skip, require_known, run
 from zoo.testing.families import Family
+from zoo.testing.heads import HeadSubject
 from zoo.testing.profiles import API, profile
 from zoo.testing.report import Report, Section
 
@@ -35,6 +36,17 @@ def test_a_family_that_breaks_a_promise_is_told_so(check: Check, broken: Path) -
     else:
         kind, message = importlib.import_module("broken_families").BROKEN[check.name]
     outcome = run(check, Family(kind, wrong if check.name == "it_equals_the_authors_reference" else None))
+    assert outcome.state == "failed", outcome
+    assert re.match(message, outcome.reason), outcome.reason
+
+
+@pytest.mark.parametrize("check", profile("head"), ids=lambda check: check.name)
+def test_a_head_that_breaks_a_promise_is_told_so(check: Check, broken: Path) -> None:
+    known = importlib.import_module("broken_heads").BROKEN
+    if check.name not in known:
+        pytest.skip("what a head's files lose is refused before they are loaded, by the saving itself")
+    kind, message = known[check.name]
+    outcome = run(check, HeadSubject(kind))
     assert outcome.state == "failed", outcome
     assert re.match(message, outcome.reason), outcome.reason
 
