@@ -15,6 +15,7 @@ from zoo.testing.checks import Check, Outcome, Skip, require_known, run
 from zoo.testing.families import Family
 from zoo.testing.heads import HeadSubject
 from zoo.testing.profiles import API, profile
+from zoo.testing.recipes import RecipesSubject
 from zoo.testing.report import Report, Section
 
 pytestmark = pytest.mark.filterwarnings(
@@ -49,6 +50,21 @@ def test_a_head_that_breaks_a_promise_is_told_so(check: Check, broken: Path) -> 
     outcome = run(check, HeadSubject(kind))
     assert outcome.state == "failed", outcome
     assert re.match(message, outcome.reason), outcome.reason
+
+
+RECIPES = {
+    "every_recipe_says_what_it_is": "broken/all does not begin with a comment",
+    "every_recipe_holds": "broken/all: unknown key `hiden_size` for zoo.decoders.Llama",
+    "no_recipe_names_a_place_of_this_machine": "broken/all names /home/me/texts",
+    "every_recipe_fits_the_schema": "broken/all: $.model.init_args.backbone: ",
+}
+
+
+@pytest.mark.parametrize("check", profile("recipes"), ids=lambda check: check.name)
+def test_a_recipe_that_breaks_a_promise_is_told_so(check: Check, broken: Path) -> None:
+    outcome = run(check, RecipesSubject("broken"))
+    assert outcome.state == "failed", outcome
+    assert outcome.reason.startswith(RECIPES[check.name]), outcome.reason
 
 
 def wrong(module: Any) -> Reference:
