@@ -134,6 +134,8 @@ class HubHead:
     """
     prefix: str = ""
     """What stands before the backbone's names in files with this head."""
+    is_bare: bool = False
+    """Whether files with this head name the backbone's tensors as those without any head do."""
     width: int | None = None
     """Channels from which a language model's projection makes logits; None: hidden_size."""
     num_words: int | None = None
@@ -317,6 +319,8 @@ class HeadSpec(Spec, ABC):
     """The shapes of backbone that the head fits."""
     task: ClassVar[str] = ""
     """The Hub's word for what it does, by which data knows whether its batches serve: `fill-mask`."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """What of a batch the head takes besides labels and what the backbone takes."""
 
     @abstractmethod
     def build(self, backbone: BackboneSpec) -> "Head":
@@ -338,6 +342,19 @@ class HeadSpec(Spec, ABC):
         None: each row of the logits carries a number as its label, or where they are of tokens, each token.
         """
         return None
+
+    def hub_head(self, backbone: BackboneSpec) -> HubHead:
+        """How the head stands in the files of a backbone's family."""
+        return backbone.hub_head(type(self).__name__)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Self | None:
+        """The head that files of its own describe, beside a backbone that was saved without any."""
+        return None
+
+    def files(self, backbone: BackboneSpec) -> Mapping[str, Any]:
+        """JSON files of its own, by their places in a model's folder."""
+        return {}
 
     def with_labels(self, labels: Sequence[str]) -> Self:
         """The same head with the data's labels, where it tells labels and names none."""

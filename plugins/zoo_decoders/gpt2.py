@@ -77,6 +77,10 @@ class GPT2(DecoderSpec):
         "SequenceClassification": HubHead(
             "GPT2ForSequenceClassification", {"score.{}": "projection.{}"}, pooling="last"
         ),
+        "TokenClassification": HubHead(
+            "GPT2ForTokenClassification", {"classifier.{}": "projection.{}"}, bias=True
+        ),
+        "ExtractiveQA": HubHead("GPT2ForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True),
     }
     prefix = "transformer."
     undivided = "queries, keys and values are thirds of one product"

@@ -82,6 +82,10 @@ class GPTNeoX(DecoderSpec):
     heads = {
         "CausalLM": HubHead("GPTNeoXForCausalLM", {"embed_out.{}": "projection.{}"}),
         "SequenceClassification": HubHead("GPTNeoXForSequenceClassification", {"score.{}": "projection.{}"}),
+        "TokenClassification": HubHead(
+            "GPTNeoXForTokenClassification", {"classifier.{}": "projection.{}"}, bias=True
+        ),
+        "ExtractiveQA": HubHead("GPTNeoXForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True),
     }
     prefix = "gpt_neox."
     unread = frozenset(

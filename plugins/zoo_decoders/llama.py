@@ -76,6 +76,9 @@ class Llama(DecoderSpec):
     heads = {
         "CausalLM": HubHead("LlamaForCausalLM", {"lm_head.{}": "projection.{}"}),
         "SequenceClassification": HubHead("LlamaForSequenceClassification", {"score.{}": "projection.{}"}),
+        "TokenClassification": HubHead(
+            "LlamaForTokenClassification", {"score.{}": "projection.{}"}, bias=True
+        ),
     }
     gguf = Gguf(
         "llama",

@@ -87,6 +87,9 @@ class Qwen3(DecoderSpec):
     heads = {
         "CausalLM": HubHead("Qwen3ForCausalLM", {"lm_head.{}": "projection.{}"}),
         "SequenceClassification": HubHead("Qwen3ForSequenceClassification", {"score.{}": "projection.{}"}),
+        "TokenClassification": HubHead(
+            "Qwen3ForTokenClassification", {"score.{}": "projection.{}"}, bias=True
+        ),
     }
     gguf = Gguf(
         "qwen3",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from zoo.generation import Cache
 from zoo.layers import KeyValueCache, Mask
+from zoo.specs import HubHead
 from zoo_encoder_decoders.fairseq import (
     FairseqBlock,
     FairseqEncoderDecoder,
@@ -47,6 +48,7 @@ class Bart(FairseqSpec):
     heads = {
         "Seq2SeqLM": writer("BartForConditionalGeneration"),
         "SequenceClassification": classifier("BartForSequenceClassification"),
+        "ExtractiveQA": HubHead("BartForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True),
     }
 
 

@@ -151,6 +151,7 @@ class T5(EncoderDecoderSpec):
             pooling="eos",
             prefix="transformer.",
         ),
+        "ExtractiveQA": HubHead("T5ForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True),
     }
     aliases = {
         "encoder.embed_tokens.weight": "shared.weight",

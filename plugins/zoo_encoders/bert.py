@@ -32,6 +32,12 @@ def transform(spec: "Bert") -> nn.Module:
     return DenseNorm(spec.hidden_size, spec.hidden_act, nn.LayerNorm(spec.hidden_size, spec.layer_norm_eps))
 
 
+def dropped(spec: "Bert") -> nn.Module:
+    """What stands between each token's hidden state and its label."""
+    given = spec.classifier_dropout
+    return nn.Dropout(spec.hidden_dropout_prob if given is None else given)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bert(EncoderSpec):
     """Sizes of a BERT; defaults are the paper's base model, uncased."""
@@ -93,6 +99,16 @@ class Bert(EncoderSpec):
         ),
         "SequenceClassification": HubHead(
             "BertForSequenceClassification",
+            {"bert.pooler.dense.{}": "transform.dense.{}", "classifier.{}": "projection.{}"},
+            bias=True,
+            transform=BertPooler,
+        ),
+        "TokenClassification": HubHead(
+            "BertForTokenClassification", {"classifier.{}": "projection.{}"}, bias=True, transform=dropped
+        ),
+        "ExtractiveQA": HubHead("BertForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True),
+        "MultipleChoice": HubHead(
+            "BertForMultipleChoice",
             {"bert.pooler.dense.{}": "transform.dense.{}", "classifier.{}": "projection.{}"},
             bias=True,
             transform=BertPooler,

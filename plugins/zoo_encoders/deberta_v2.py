@@ -58,6 +58,11 @@ AUTHORS = {
 """Names in the head of masked words, as the authors' code has them."""
 
 
+def dropped(spec: "DebertaV2") -> nn.Module:
+    """What stands between each token's hidden state and its label."""
+    return nn.Dropout(spec.hidden_dropout_prob)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DebertaV2(EncoderSpec):
     """Sizes of a DeBERTa; defaults are config.json's own. Those of version 3 are in the paper's table 7."""
@@ -207,6 +212,21 @@ class DebertaV2(EncoderSpec):
         ),
         "SequenceClassification": HubHead(
             "DebertaV2ForSequenceClassification",
+            {"pooler.dense.{}": "transform.dense.{}", "classifier.{}": "projection.{}"},
+            bias=True,
+            transform=DebertaPooler,
+        ),
+        "TokenClassification": HubHead(
+            "DebertaV2ForTokenClassification",
+            {"classifier.{}": "projection.{}"},
+            bias=True,
+            transform=dropped,
+        ),
+        "ExtractiveQA": HubHead(
+            "DebertaV2ForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True
+        ),
+        "MultipleChoice": HubHead(
+            "DebertaV2ForMultipleChoice",
             {"pooler.dense.{}": "transform.dense.{}", "classifier.{}": "projection.{}"},
             bias=True,
             transform=DebertaPooler,

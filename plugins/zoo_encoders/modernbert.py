@@ -184,6 +184,36 @@ class ModernBert(EncoderSpec):
             bias=True,
             transform=pooler,
         ),
+        "TokenClassification": HubHead(
+            "ModernBertForTokenClassification",
+            {
+                "head.dense.{}": "transform.0.dense.{}",
+                "head.norm.{}": "transform.0.norm.{}",
+                "classifier.{}": "projection.{}",
+            },
+            bias=True,
+            transform=pooler,
+        ),
+        "ExtractiveQA": HubHead(
+            "ModernBertForQuestionAnswering",
+            {
+                "head.dense.{}": "transform.0.dense.{}",
+                "head.norm.{}": "transform.0.norm.{}",
+                "classifier.{}": "projection.{}",
+            },
+            bias=True,
+            transform=pooler,
+        ),
+        "MultipleChoice": HubHead(
+            "ModernBertForMultipleChoice",
+            {
+                "head.dense.{}": "transform.0.dense.{}",
+                "head.norm.{}": "transform.0.norm.{}",
+                "classifier.{}": "projection.{}",
+            },
+            bias=True,
+            transform=pooler,
+        ),
     }
     prefix = "model."
     undivided = "queries, keys and values are thirds of one product, gate and values its halves"

@@ -25,6 +25,11 @@ def pooler(spec: "MPNet") -> nn.Module:
     return DenseTanh(spec.hidden_size, spec.hidden_dropout_prob)
 
 
+def dropped(spec: "MPNet") -> nn.Module:
+    """What stands between each token's hidden state and its label."""
+    return nn.Dropout(spec.hidden_dropout_prob)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MPNet(EncoderSpec):
     """Sizes of an MPNet; defaults are the paper's base model."""
@@ -104,6 +109,16 @@ class MPNet(EncoderSpec):
         "SequenceClassification": HubHead(
             "MPNetForSequenceClassification",
             {"classifier.dense.{}": "transform.dense.{}", "classifier.out_proj.{}": "projection.{}"},
+            bias=True,
+            transform=pooler,
+        ),
+        "TokenClassification": HubHead(
+            "MPNetForTokenClassification", {"classifier.{}": "projection.{}"}, bias=True, transform=dropped
+        ),
+        "ExtractiveQA": HubHead("MPNetForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True),
+        "MultipleChoice": HubHead(
+            "MPNetForMultipleChoice",
+            {"mpnet.pooler.dense.{}": "transform.dense.{}", "classifier.{}": "projection.{}"},
             bias=True,
             transform=pooler,
         ),

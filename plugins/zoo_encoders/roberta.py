@@ -29,6 +29,12 @@ def pooler(spec: "Roberta") -> nn.Module:
     return DenseTanh(spec.hidden_size, spec.hidden_dropout_prob if given is None else given)
 
 
+def dropped(spec: "Roberta") -> nn.Module:
+    """What stands between each token's hidden state and its label."""
+    given = spec.classifier_dropout
+    return nn.Dropout(spec.hidden_dropout_prob if given is None else given)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Roberta(EncoderSpec):
     """Sizes of a RoBERTa; defaults are the paper's base model."""
@@ -119,6 +125,16 @@ class Roberta(EncoderSpec):
         "SequenceClassification": HubHead(
             "RobertaForSequenceClassification",
             {"classifier.dense.{}": "transform.dense.{}", "classifier.out_proj.{}": "projection.{}"},
+            bias=True,
+            transform=pooler,
+        ),
+        "TokenClassification": HubHead(
+            "RobertaForTokenClassification", {"classifier.{}": "projection.{}"}, bias=True, transform=dropped
+        ),
+        "ExtractiveQA": HubHead("RobertaForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True),
+        "MultipleChoice": HubHead(
+            "RobertaForMultipleChoice",
+            {"roberta.pooler.dense.{}": "transform.dense.{}", "classifier.{}": "projection.{}"},
             bias=True,
             transform=pooler,
         ),

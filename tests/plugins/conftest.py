@@ -70,6 +70,17 @@ def names_of(module: ZooModule) -> tuple[str, str]:
     return config_of(module.spec, None, "float32")["model_type"], head
 
 
+ENCODER_HEADS = {
+    "MaskedLM": "MaskedLM",
+    "SequenceClassification": "SequenceClassification",
+    "TokenClassification": "TokenClassification",
+    "ExtractiveQA": "QuestionAnswering",
+    "MultipleChoice": "MultipleChoice",
+}
+"""Heads of an encoder, and how transformers calls them."""
+LABELLED = ("SequenceClassification", "TokenClassification")
+
+
 def column_of(way: Way) -> str:
     """Where the ledger tells what was found."""
     if way.dtype == torch.bfloat16:
@@ -118,7 +129,7 @@ def prove_both_ways(
         architecture: str, head: str, variant: str, sizes: dict[str, Any], std: float = 0.3
     ) -> None:
         num_labels = 1 if sizes.get("problem_type") == "regression" else 3
-        more = {"num_labels": num_labels} if head == "SequenceClassification" else {}
+        more = {"num_labels": num_labels} if head in LABELLED else {}
         model = made_by_transformers(architecture, {**sizes, **more}, std)
         model.save_pretrained(tmp_path / "theirs")
         batch = batch_for(head, sizes)

@@ -34,6 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 HEADS = {
     "Seq2SeqLM": "BartForConditionalGeneration",
     "SequenceClassification": "BartForSequenceClassification",
+    "ExtractiveQA": "BartForQuestionAnswering",
 }
 
 

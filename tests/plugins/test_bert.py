@@ -22,7 +22,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "relu": {"hidden_act": "relu"},
     "wide": {"intermediate_size": 7, "num_attention_heads": 8},
 }
-HEADS = {"MaskedLM": "BertForMaskedLM", "SequenceClassification": "BertForSequenceClassification"}
+HEADS = {
+    "MaskedLM": "BertForMaskedLM",
+    "SequenceClassification": "BertForSequenceClassification",
+    "TokenClassification": "BertForTokenClassification",
+    "ExtractiveQA": "BertForQuestionAnswering",
+    "MultipleChoice": "BertForMultipleChoice",
+}
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -15,7 +15,7 @@ from zoo.errors import SpecError
 from zoo.hub.config import read_config, write_json
 from zoo.hub.weights import files_of, write
 
-from .conftest import made_by_transformers
+from .conftest import ENCODER_HEADS, made_by_transformers
 
 TINY: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2,
@@ -42,12 +42,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("head", ["MaskedLM", "SequenceClassification"])
+@pytest.mark.parametrize("head", ENCODER_HEADS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_parity_with_transformers_both_ways(
     prove_both_ways: Callable[..., None], head: str, variant: str
 ) -> None:
-    prove_both_ways(f"DebertaV2For{head}", head, variant, {**TINY, **VARIANTS[variant]})
+    prove_both_ways(f"DebertaV2For{ENCODER_HEADS[head]}", head, variant, {**TINY, **VARIANTS[variant]})
 
 
 def test_parity_of_the_head_as_the_authors_spell_it(prove_both_ways: Callable[..., None]) -> None:

@@ -23,7 +23,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no scale": {"scale_attn_weights": False},
     "exact gelu": {"activation_function": "gelu"},
 }
-HEADS = {"CausalLM": "GPT2LMHeadModel", "SequenceClassification": "GPT2ForSequenceClassification"}
+HEADS = {
+    "CausalLM": "GPT2LMHeadModel",
+    "SequenceClassification": "GPT2ForSequenceClassification",
+    "TokenClassification": "GPT2ForTokenClassification",
+    "ExtractiveQA": "GPT2ForQuestionAnswering",
+}
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -29,7 +29,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "odd heads, half turn": {"hidden_size": 84, "num_attention_heads": 7, **rope(0.5)},
     "tied, without biases": {"tie_word_embeddings": True, "attention_bias": False},
 }
-HEADS = {"CausalLM": "GPTNeoXForCausalLM", "SequenceClassification": "GPTNeoXForSequenceClassification"}
+HEADS = {
+    "CausalLM": "GPTNeoXForCausalLM",
+    "SequenceClassification": "GPTNeoXForSequenceClassification",
+    "TokenClassification": "GPTNeoXForTokenClassification",
+    "ExtractiveQA": "GPTNeoXForQuestionAnswering",
+}
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -51,7 +51,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-HEADS = {"CausalLM": "LlamaForCausalLM", "SequenceClassification": "LlamaForSequenceClassification"}
+HEADS = {
+    "CausalLM": "LlamaForCausalLM",
+    "SequenceClassification": "LlamaForSequenceClassification",
+    "TokenClassification": "LlamaForTokenClassification",
+}
 TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 

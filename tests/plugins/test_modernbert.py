@@ -15,7 +15,7 @@ from zoo.testing import assert_parity
 from zoo.testing.batches import batch_for
 from zoo.testing.parity import reference_of
 
-from .conftest import made_by_transformers
+from .conftest import ENCODER_HEADS, made_by_transformers
 
 TINY: dict[str, Any] = {
     **zoo.encoders.ModernBert.tiny,
@@ -39,12 +39,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("head", ["MaskedLM", "SequenceClassification"])
+STDS = {"MultipleChoice": 0.2}
+"""Of weights, where larger ones make gradients that float32 rounds too coarsely."""
+
+
+@pytest.mark.parametrize("head", ENCODER_HEADS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_parity_with_transformers_both_ways(
     prove_both_ways: Callable[..., None], head: str, variant: str
 ) -> None:
-    prove_both_ways(f"ModernBertFor{head}", head, variant, {**TINY, **VARIANTS[variant]})
+    prove_both_ways(
+        f"ModernBertFor{ENCODER_HEADS[head]}",
+        head,
+        variant,
+        {**TINY, **VARIANTS[variant]},
+        STDS.get(head, 0.3),
+    )
 
 
 def test_old_spellings_of_windows_and_rope_are_read(tmp_path: Path) -> None:

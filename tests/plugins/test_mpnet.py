@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import zoo
 from zoo.errors import SpecError
 
-from .conftest import made_by_transformers
+from .conftest import ENCODER_HEADS, made_by_transformers
 
 TINY: dict[str, Any] = {**zoo.encoders.MPNet.tiny, "pad_token_id": 1}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -22,12 +22,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("head", ["MaskedLM", "SequenceClassification"])
+@pytest.mark.parametrize("head", ENCODER_HEADS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_parity_with_transformers_both_ways(
     prove_both_ways: Callable[..., None], head: str, variant: str
 ) -> None:
-    prove_both_ways(f"MPNetFor{head}", head, variant, {**TINY, **VARIANTS[variant]})
+    prove_both_ways(f"MPNetFor{ENCODER_HEADS[head]}", head, variant, {**TINY, **VARIANTS[variant]})
 
 
 def test_every_bucket_of_distance_is_that_of_transformers(tmp_path: Path) -> None:

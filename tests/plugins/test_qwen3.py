@@ -35,7 +35,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
 }
-HEADS = {"CausalLM": "Qwen3ForCausalLM", "SequenceClassification": "Qwen3ForSequenceClassification"}
+HEADS = {
+    "CausalLM": "Qwen3ForCausalLM",
+    "SequenceClassification": "Qwen3ForSequenceClassification",
+    "TokenClassification": "Qwen3ForTokenClassification",
+}
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -14,7 +14,7 @@ import zoo
 from zoo.errors import SpecError
 from zoo.testing.batches import batch_for
 
-from .conftest import made_by_transformers
+from .conftest import ENCODER_HEADS, made_by_transformers
 
 TINY: dict[str, Any] = {**zoo.encoders.Roberta.tiny, "pad_token_id": 1}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -25,18 +25,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
 NAMES = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
 
 
-@pytest.mark.parametrize("head", ["MaskedLM", "SequenceClassification"])
+@pytest.mark.parametrize("head", ENCODER_HEADS)
 @pytest.mark.parametrize("model_type", NAMES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_parity_with_transformers_both_ways(
     prove_both_ways: Callable[..., None], tmp_path: Path, head: str, model_type: str, variant: str
 ) -> None:
-    prove_both_ways(f"{NAMES[model_type]}For{head}", head, variant, {**TINY, **VARIANTS[variant]})
+    prove_both_ways(
+        f"{NAMES[model_type]}For{ENCODER_HEADS[head]}", head, variant, {**TINY, **VARIANTS[variant]}
+    )
     for folder in ("theirs", "ours"):
         config = json.loads((tmp_path / folder / "config.json").read_text())
         assert (config["model_type"], config["architectures"]) == (
             model_type,
-            [f"{NAMES[model_type]}For{head}"],
+            [f"{NAMES[model_type]}For{ENCODER_HEADS[head]}"],
         )
 
 

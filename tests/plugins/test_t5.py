@@ -33,7 +33,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 STD = 0.15
 """Of the weights: scores are not scaled, so larger ones would make every softmax a choice of one."""
-HEADS = {"Seq2SeqLM": "T5ForConditionalGeneration", "SequenceClassification": "T5ForSequenceClassification"}
+HEADS = {
+    "Seq2SeqLM": "T5ForConditionalGeneration",
+    "SequenceClassification": "T5ForSequenceClassification",
+    "ExtractiveQA": "T5ForQuestionAnswering",
+}
 
 
 @pytest.mark.parametrize("head", HEADS)

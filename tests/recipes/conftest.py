@@ -34,7 +34,49 @@ def labelled(head: dict[str, Any]) -> Rows:
             yield {"text": f"{text} {number}", "label": labels[number % len(labels)]}
 
 
-WRITERS: dict[str, Callable[[dict[str, Any]], Rows]] = {"TextClassification": labelled}
+def worded(head: dict[str, Any]) -> Rows:
+    """Sentences, and a name in each."""
+    for number in range(NUM_ROWS):
+        words = f"{SENTENCES[number % len(SENTENCES)]} {number}".split()
+        tags = ["O", "B-animal", "I-animal", *["O"] * (len(words) - 3)]
+        yield {"tokens": words, "ner_tags": tags}
+
+
+def asked(head: dict[str, Any]) -> Rows:
+    """Questions about sentences."""
+    for number in range(NUM_ROWS):
+        text = f"{number} {' '.join(SENTENCES)}"
+        start = text.index("red sun")
+        answers = [{"text": "red sun", "answer_start": start}] if number % 4 else []
+        yield {"question": f"where to {number}", "context": text, "answers": answers}
+
+
+def solved(head: dict[str, Any]) -> Rows:
+    """Problems whose answer is a number."""
+    for number in range(NUM_ROWS):
+        yield {"question": f"the cat and {number} more", "answer": f"1+{number}\n#### {number + 1}"}
+
+
+def alike(head: dict[str, Any]) -> Rows:
+    """Pairs of sentences with a score."""
+    return labelled({"problem_type": "regression"})
+
+
+def paired(head: dict[str, Any]) -> Rows:
+    """A text and another, under the columns of all recipes for pairs."""
+    for number in range(NUM_ROWS):
+        text, other = SENTENCES[number % len(SENTENCES)], SENTENCES[number * 3 % len(SENTENCES)]
+        yield dict.fromkeys(("en", "dialogue"), text) | dict.fromkeys(("de", "summary"), other)
+
+
+WRITERS: dict[str, Callable[[dict[str, Any]], Rows]] = {
+    "TextClassification": labelled,
+    "TokenClassification": worded,
+    "ExtractiveQA": asked,
+    "NumberChoice": solved,
+    "Similarity": alike,
+    "TextPairs": paired,
+}
 """What the rows of each kind of data are, given the head's arguments."""
 
 
@@ -45,8 +87,22 @@ def write_splits(folder: Path, rows: list[dict[str, Any]]) -> Path:
     return folder
 
 
+def write_corpus(folder: Path) -> Path:
+    """Sentences to be searched, and questions that are sentences."""
+    folder.mkdir(parents=True)
+    rows = [{"_id": str(number), "text": f"{text} {number}"} for number, text in enumerate(SENTENCES * 4)]
+    for name in ("corpus", "queries"):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("train", "test"):
+        lines = ["query-id\tcorpus-id\tscore", *(f"{row['_id']}\t{row['_id']}\t1" for row in rows)]
+        (folder / f"qrels_{name}.tsv").write_text("\n".join(lines))
+    return folder
+
+
 def source_for(data: dict[str, Any], head: dict[str, Any], folder: Path) -> str:
     """A folder of small data as the recipe's data reads it."""
+    if data["class_path"].endswith("Retrieval"):
+        return str(write_corpus(folder))
     rows = WRITERS[data["class_path"].rpartition(".")[2]](head.get("init_args", {}))
     path = write_splits(folder, list(rows))
     return str(path) if "validation" in data["init_args"] else f"{path}:train"
@@ -57,10 +113,11 @@ def small_model(module: str, folder: Path) -> Path:
     family = SHAPES[module]
     (group,) = {entry.group for entry in registry.entries() if entry.attribute == family}
     spec = registry.attribute(group, family)
-    sizes = {**spec.tiny, "max_position_embeddings": 512, "pad_token_id": 0}
+    sizes = {**spec.tiny, "vocab_size": 300, "max_position_embeddings": 512, "pad_token_id": 0}
     model = getattr(zoo.modules, module)(spec(**sizes), heads={})
     model.build()
-    model.adopt_tokenizer(train("wordpiece", [*SENTENCES, "vexing judges 0123456789"], 96))
+    kind = "unigram" if module == "EncoderDecoderModule" else "wordpiece"  # what writes needs an end of text
+    model.adopt_tokenizer(train(kind, [*SENTENCES, "vexing judges 0123456789"], sizes["vocab_size"]))
     return zoo.save(model, folder)
 
 

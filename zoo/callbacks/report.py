@@ -173,7 +173,7 @@ def _answers(shown: Sequence[tuple[Question, str]]) -> Table:
     """Questions, answers, and what is right, a line each."""
     table = Table("what it reads", "what it says", "what is right", show_lines=True)
     for (text, right), answer in shown:
-        read = text if isinstance(text, str) else " · ".join(text)
+        read = text if isinstance(text, str) else " · ".join(map(str, text))
         cells = (RichText(_line(part)) for part in (read, answer, right))
         table.add_row(*cells, style=None if answer == right else "red")
     return table

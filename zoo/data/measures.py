@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Question(NamedTuple):
-    """A held-out text, or pair of texts, that a model is asked about, and the right answer."""
+    """A held-out text, or what else a head is asked about, and the right answer."""
 
-    text: str | tuple[str, str]
+    text: Any
     answer: str
 
 

@@ -124,7 +124,12 @@ def _read_file(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows
     return _read_text(path, columns, parse, bad)
 
 
-def _content(path: Path, bad: BadRows) -> str:
+def content_of(path: Path, bad: BadRows) -> str:
+    """A file's text, unpacked.
+
+    Raises:
+        DataError: It cannot be read, or is no UTF-8.
+    """
     # What is no UTF-8 becomes half a character, which makes the row that reads it a bad one.
     errors = "surrogateescape" if bad.are_skipped else "strict"
     try:
@@ -144,11 +149,11 @@ def _read_text(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows
         lacking = f"`{columns[1]}`" if columns else "columns"
         raise DataError(f"{path} is one text, it has no {lacking}", hint="give jsonl or csv")
     with bad.row():
-        yield from parse({columns[0]: _content(path, bad)}, columns, str(path))
+        yield from parse({columns[0]: content_of(path, bad)}, columns, str(path))
 
 
 def _read_jsonl(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
-    for number, line in enumerate(_content(path, bad).split("\n"), 1):  # texts may hold other breaks
+    for number, line in enumerate(content_of(path, bad).split("\n"), 1):  # texts may hold other breaks
         if line.strip():
             with bad.row():
                 yield from parse(_object(line, f"{path}:{number}"), columns, f"{path}:{number}")
@@ -184,7 +189,7 @@ def _read_csv(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows)
 
 def _fields(path: Path, bad: BadRows) -> Iterator[tuple[str, list[str]]]:
     """The rows of a table that are not empty, each with its place."""
-    rows = csv.reader(io.StringIO(_content(path, bad), newline=""), strict=True)
+    rows = csv.reader(io.StringIO(content_of(path, bad), newline=""), strict=True)
     while True:
         try:
             row = next(rows, None)

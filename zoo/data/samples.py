@@ -2,7 +2,9 @@
 
 import json
 import random
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 _WORDS = ("cats", "dogs", "birds", "see", "hear", "follow", "small", "large", "red", "suns", "moons")
 
@@ -16,6 +18,13 @@ def write_rows(folder: Path, number: int = 80) -> str:
             text = " ".join(draw.choices(_WORDS, k=draw.randint(4, 12)))
             row = {"text": f"{text}.", "label": text.split()[0][:1], "input": text, "target": text[::-1]}
             file.write(f"{json.dumps(row)}\n")
+    return str(path)
+
+
+def write_records(folder: Path, rows: Iterable[Mapping[str, Any]]) -> str:
+    """A jsonl file of these rows; its path."""
+    path = folder / "rows.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
     return str(path)
 
 

@@ -138,7 +138,7 @@ class TextClassification(ExampleData[Example]):
 
     def _label(self, value: Any, column: str, place: str) -> Any:
         if self.problem_type == "regression":
-            return _number(value, column, place)
+            return number_of(value, column, place)
         if self.problem_type == "multi_label_classification":
             values = value.split(BETWEEN) if isinstance(value, str) else value
             if not isinstance(values, list):
@@ -297,7 +297,12 @@ def _name(value: Any, column: str, place: str) -> str:
     return whole_text(value, column, place)
 
 
-def _number(value: Any, column: str, place: str) -> float:
+def number_of(value: Any, column: str, place: str) -> float:
+    """A value that must be a finite number, or spell one.
+
+    Raises:
+        DataError: It is none.
+    """
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
 """What every head provides."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,6 +24,14 @@ def unlabelled(batch: Batch) -> Batch:
     }
 
 
+def padded_rows(vocab_size: int, number: int = 3) -> Batch:
+    """Texts of random ids, (number, 12), all but the first padded on the right."""
+    ids = torch.randint(3, vocab_size, (number, 12), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([12 - 2 * (row % 4) for row in range(number)])
+    real = (torch.arange(12) < lengths[:, None]).long()
+    return {"input_ids": ids.masked_fill(real == 0, 0), "attention_mask": real}
+
+
 @dataclass(frozen=True)
 class Loss:
     """A batch's loss: its sum over everything that carries a label, and how many do."""
@@ -31,9 +39,9 @@ class Loss:
     total: Tensor
     num_labels: Tensor | int
     labels: Tensor | None = None
-    """Where a metric compares: what carried a label, flat."""
+    """Where a metric compares: what carried a label."""
     predicted: Tensor | None = None
-    """Beside each of `labels`, what the head holds likeliest."""
+    """Beside `labels`, what the head holds likeliest, as its metrics take it."""
     added: Tensor | None = None
     """What the backbone adds to the mean; measures know nothing of it."""
 
@@ -89,6 +97,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def metrics(self) -> Metrics:
         """Fresh measures for an evaluation."""
+
+    def encode(self, texts: Sequence[Any], tokenizer: Tokenizer, max_length: int) -> Batch:
+        """What the model reads to predict something of each of these texts or pairs of texts."""
+        return dict(tokenizer.batch(texts, max_length=max_length))
 
     def predict(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> list[Any]:
         """What the head says of each text, as plain values; one that generates says nothing here."""

@@ -31,7 +31,7 @@ class ComparingMetrics(Metrics):
 
     def compute(self) -> dict[str, Tensor]:
         """The measures by name."""
-        measures = {name: measure.compute() for name, measure in self.measures.items()}  # type: ignore[operator]
+        measures = {name: measure.compute().float() for name, measure in self.measures.items()}  # type: ignore[operator]
         return {"loss": self.mean_loss.compute(), **measures}
 
     def reset(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from zoo.errors import SpecError
+from zoo.heads import label_names
 from zoo.heads.labelling import MultiLabelHead, SequenceClassificationHead
 from zoo.heads.pooled import PooledHead
 from zoo.heads.regression import RegressionHead
@@ -40,11 +41,7 @@ class SequenceClassification(HeadSpec):
                 at="labels",
                 hint="leave them out, or set problem_type: single_label_classification",
             )
-        if len(self.labels) < 2:
-            raise SpecError(f"`labels` must name at least two, got {self.labels}", at="labels")
-        twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
-        if twice:
-            raise SpecError(f"`labels` must differ, got `{twice[0]}` twice", at="labels")
+        label_names.require_distinct(self.labels)
 
     def build(self, backbone: BackboneSpec) -> PooledHead:
         """The head for a backbone of these sizes.
@@ -54,14 +51,10 @@ class SequenceClassification(HeadSpec):
         """
         if self.problem_type == "regression":
             return RegressionHead(backbone)
-        if self.labels is None:
-            raise SpecError(
-                "zoo.heads.SequenceClassification knows no labels",
-                at="labels",
-                hint="give them, or train on data that names them",
-            )
         several = self.problem_type == "multi_label_classification"
-        return (MultiLabelHead if several else SequenceClassificationHead)(backbone, self.labels)
+        return (MultiLabelHead if several else SequenceClassificationHead)(
+            backbone, label_names.known_labels(self, self.labels)
+        )
 
     def with_labels(self, labels: Sequence[str]) -> Self:
         """The same head with the data's labels, where it names none.
@@ -90,15 +83,11 @@ class SequenceClassification(HeadSpec):
                 f"zoo.heads.SequenceClassification tells one number or several labels, "
                 f"config.json says {kind} and {len(names)}"
             )
-        labels = None if kind == "regression" else [names[number] for number in sorted(names, key=int)]
+        labels = None if kind == "regression" else label_names.of_config(config)
         return cls(labels=labels, problem_type=kind)
 
     def to_hub(self) -> dict[str, Any]:
         """config.json's `id2label` and `label2id`, and `problem_type` where it is not one of several."""
         labels = self.labels or ["LABEL_0"] * (self.problem_type == "regression")
         is_plain = self.problem_type == "single_label_classification"
-        return {
-            "id2label": {str(number): label for number, label in enumerate(labels)},
-            "label2id": {label: number for number, label in enumerate(labels)},
-            **({} if is_plain else {"problem_type": self.problem_type}),
-        }
+        return {**label_names.to_hub(labels), **({} if is_plain else {"problem_type": self.problem_type})}

@@ -95,7 +95,7 @@ def _require_sane(values: Mapping[str, Any]) -> None:
 
 def config_of(spec: BackboneSpec, head: HeadSpec | None, dtype: str) -> dict[str, Any]:
     """The config.json of a spec, alone or under one head."""
-    named = spec.hub_head(type(head).__name__).architecture if head else spec.architecture
+    named = head.hub_head(spec).architecture if head else spec.architecture
     return {
         "architectures": [named],
         "dtype": dtype,

@@ -4,6 +4,7 @@ import pickle
 import sys
 import textwrap
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +66,9 @@ def _load_hub(
     entry = modules.get(spec.shape.replace("-", "_"))
     if entry is None:
         raise CheckpointError(f"{folder} holds the shape {spec.shape}, for which no module is registered")
-    if head is None and filling.architecture_of(config) != spec.architecture:
-        head = _head_of(config, spec, folder)
+    if head is None:
+        is_bare = filling.architecture_of(config) == spec.architecture
+        head = _described(pulling.folder_of(model)) if is_bare else _head_of(config, spec, folder)
     heads: dict[str, HeadSpec] | None = {} if head is None else None
     loaded: ZooModule = entry.load()(backbone=model, head=head, heads=heads)
     loaded.build(dtype or weights.dtype_of(pulling.folder_of(model)), device)
@@ -82,6 +84,12 @@ def _head_of(config: dict[str, Any], spec: BackboneSpec, folder: Path) -> HeadSp
             hint=f"give one: head=zoo.heads.{next(iter(spec.heads), '…')}()",
         )
     return filling.read_head(kind, config)
+
+
+def _described(folder: Path) -> HeadSpec | None:
+    """The head that files beside a bare backbone describe, if any does."""
+    kinds: Iterable[type[HeadSpec]] = registry.usable("zoo.heads").values()
+    return next((head for kind in kinds if (head := kind.of_folder(folder)) is not None), None)
 
 
 def read_checkpoint(path: Path, *, mmap: bool = True) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from zoo.data.caching import cached
 from zoo.errors import CheckpointError
 from zoo.generation.settings import FILE as GENERATION_FILE
+from zoo.heads import sentence_transformers
 from zoo.hub import remote, weights
 from zoo.hub.config import FILE as CONFIG_FILE
 from zoo.specs import HubModel
@@ -142,7 +143,7 @@ def _snapshot(model: HubModel, names: Collection[str]) -> None:
 def _needed(model: HubModel, folder: Path, *, allow_pickle: bool) -> list[str]:
     """The names of the files that a model is read from."""
     there = _listing(model, folder)
-    small = [CONFIG_FILE, GENERATION_FILE, *TOKENIZER_FILES]
+    small = [CONFIG_FILE, GENERATION_FILE, *sentence_transformers.FILES, *TOKENIZER_FILES]
     found = [name for pattern in small for name in there if fnmatchcase(name, pattern)]
     if weights.FILE in there:
         found.append(weights.FILE)

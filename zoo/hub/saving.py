@@ -9,6 +9,7 @@ import torch
 
 from zoo.errors import CheckpointError
 from zoo.generation.settings import FILE as GENERATION_FILE
+from zoo.heads import sentence_transformers
 from zoo.hub import config as hub_config
 from zoo.hub import weights
 from zoo.tokenizer.reading import FILES as TOKENIZER_FILES
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # What a model's folder may hold under these names belongs to its model.
 _OWN = (
     *TOKENIZER_FILES,
+    *sentence_transformers.FILES,
     GENERATION_FILE,
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
@@ -53,10 +55,12 @@ def save(module: "ZooModule", folder: str | Path, head: str | None = None) -> Pa
     try:
         _write(module, name, aside)
         folder.mkdir(exist_ok=True)
-        written = {path.name for path in aside.iterdir()}
-        for old in [path for pattern in _OWN for path in folder.glob(pattern) if path.name not in written]:
+        written = {path.relative_to(aside) for path in aside.rglob("*") if path.is_file()}
+        held = [path for pattern in _OWN for path in folder.glob(pattern)]
+        for old in [path for path in held if path.relative_to(folder) not in written]:
             old.unlink()
         for file in sorted(written):
+            (folder / file).parent.mkdir(exist_ok=True)
             os.replace(aside / file, folder / file)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -74,6 +78,9 @@ def _write(module: "ZooModule", head: str | None, folder: Path) -> None:
             if config.get(f"{name}_id") is None:
                 config[f"{name}_id"] = module.tokenizer.special_id(name)
     hub_config.write_json(config, folder / hub_config.FILE)
+    for name, value in (spec.files(module.spec) if spec else {}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        hub_config.write_json(value, folder / name)
     if head and module.head(head).generates:
         ids = {key: config[key] for key in _GENERATION_IDS if config.get(key) is not None}
         hub_config.write_json({**ids, **module.generation_config}, folder / GENERATION_FILE)

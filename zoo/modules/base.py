@@ -290,7 +290,7 @@ class ZooModule(L.LightningModule):
 
     def hub_head(self, name: str) -> HubHead:
         """How the head of this name stands in the family's files on the Hub."""
-        return self.spec.hub_head(type(self.head_specs[name]).__name__)
+        return self.head_specs[name].hub_head(self.spec)
 
     def hub_tensors(self, head: str | None = None, *, gradients: bool = False) -> dict[str, Tensor]:
         """Every saved tensor of the backbone and of one head, if there is any, by its name on the Hub.
@@ -305,8 +305,9 @@ class ZooModule(L.LightningModule):
             return {name.removeprefix(self.spec.prefix): tensor for name, tensor in backbone.items()}
         name = self.head_name(head)
         hub_head = self.hub_head(name)
+        bare = self.spec.prefix if hub_head.is_bare else ""
         return {
-            **{f"{hub_head.prefix}{name}": tensor for name, tensor in backbone.items()},
+            **{f"{hub_head.prefix}{name.removeprefix(bare)}": tensor for name, tensor in backbone.items()},
             **names.named_tensors(self.heads[name], hub_head.weights, self.head(name).not_in_files, take),
         }
 
@@ -398,7 +399,8 @@ class ZooModule(L.LightningModule):
         Raises:
             TypeError: It takes no such thing.
         """
-        if unknown := sorted(more.keys() - self.spec.inputs - self.reads):
+        taken = self.spec.inputs.union(self.reads, *(spec.reads for spec in self.head_specs.values()))
+        if unknown := sorted(more.keys() - taken):
             raise TypeError(f"{registry.path_of(type(self.spec))} takes no `{unknown[0]}`")
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels, "head": head}
         batch = {name: value for name, value in (batch | more).items() if value is not None}
@@ -532,11 +534,14 @@ class ZooModule(L.LightningModule):
         with evaluating(self):
             for start in range(0, len(texts), self.predicted_at_once):
                 piece = texts[start : start + self.predicted_at_once]
-                encoded = self.tokenizer.batch(piece, max_length=longest)
+                encoded = self.head(name).encode(piece, self.tokenizer, longest)
                 for number, length in enumerate(encoded["attention_mask"].sum(-1).tolist(), start):
                     if not length:
                         raise GenerationError(f"text {number} is empty", hint="give at least one token")
-                batch = {key: tensor.to(self.device) for key, tensor in encoded.items()}
+                batch = {
+                    key: value.to(self.device) if isinstance(value, Tensor) else value
+                    for key, value in encoded.items()
+                }
                 found += self.answers({**batch, "head": name}, self.tokenizer)
         return found
 

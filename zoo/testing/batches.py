@@ -28,6 +28,13 @@ def batch_for(head: str, sizes: Mapping[str, Any], *, seed: int = 0) -> Batch:
     batch = padded_batch(sizes["vocab_size"], seed=seed)
     if head == "ReplacedTokenDetection":
         batch["labels"] = (batch["input_ids"] % 3 == 0).long()
+    if head == "TokenClassification":
+        batch["labels"] = batch["labels"].where(batch["labels"] == IGNORED, batch["labels"] % 3)
+    if head == "ExtractiveQA":
+        batch["labels"] = torch.tensor([[2, 5], [0, 0], [1, 2]])
+        batch["attention_mask"] = torch.ones_like(batch["input_ids"])  # transformers' loss counts padding
+    if head == "MultipleChoice":
+        batch["labels"], batch["num_choices"] = torch.tensor([1]), torch.tensor([3])
     if head == "Seq2SeqLM":
         batch["labels"] = batch["labels"][:, :9].roll(1, 0)
     if head != "SequenceClassification":

@@ -61,7 +61,10 @@ class HeadSubject:
         """Three padded texts with labels: as the head gives them, or a number for each row of its logits."""
         given = self.kind.example(module.spec)
         batch = given if given is not None else self._numbered(module)
-        return {name: _widened(value, name, more_padding, module.spec) for name, value in batch.items()}
+        width = batch["input_ids"].shape[1]
+        return {
+            name: _widened(value, name, width, more_padding, module.spec) for name, value in batch.items()
+        }
 
     def _numbered(self, module: ZooModule) -> Batch:
         batch = family_of(module.shape).batch()
@@ -84,8 +87,8 @@ class HeadSubject:
         return {**batch, "labels": labels}
 
 
-def _widened(value: Any, name: str, number: int, spec: BackboneSpec) -> Any:
-    if not (number and isinstance(value, torch.Tensor) and value.ndim == 2):
+def _widened(value: Any, name: str, width: int, number: int, spec: BackboneSpec) -> Any:
+    if not (number and isinstance(value, torch.Tensor) and value.shape[1:] == (width,)):
         return value
     filler = IGNORED if name == "labels" else 0 if name.endswith("_mask") else spec.pad_token_id or 0
     return torch.nn.functional.pad(value, (0, number), value=filler)

@@ -1,6 +1,7 @@
 """Numerical equality with a reference: logits, loss and every gradient."""
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def assert_parity(module: ZooModule, reference: Reference, batch: Batch, **toler
 
 def compared(module: ZooModule, batch: Batch, logits: Tensor) -> Tensor | slice:
     """Where logits are compared: at real tokens of what is read, or at labels of what is written."""
-    is_written = module.shape == "encoder-decoder"
+    is_written = module.shape == "encoder-decoder" and module.head().generates
     real_BT = batch["labels"] != IGNORED if is_written else batch["attention_mask"].bool()
     has_rows_of_tokens = logits.shape[:2] == real_BT.shape  # else one row for a text
     return torch.as_tensor(real_BT) if has_rows_of_tokens else slice(None)
@@ -138,7 +139,19 @@ def reference_of(model: Any, held: Collection[str] | None = None) -> Reference:
     from transformers.core_model_loading import revert_weight_conversion
 
     def forward(batch: Batch) -> tuple[Tensor, Tensor]:
-        output = model(**batch)
+        if "num_choices" in batch:  # the answers to a question are an axis there
+            (number,) = batch["num_choices"].unique().tolist()
+            axes = {
+                name: value.unflatten(0, (-1, number)) for name, value in batch.items() if value.ndim == 2
+            }
+            output = model(**axes, labels=batch["labels"])
+        elif "start_positions" in inspect.signature(model.forward).parameters:
+            start, end = batch["labels"].unbind(-1)
+            given = {name: value for name, value in batch.items() if name != "labels"}
+            output = model(**given, start_positions=start, end_positions=end)
+            return torch.stack((output.start_logits, output.end_logits), -1), output.loss
+        else:
+            output = model(**batch)
         return output.logits, output.loss
 
     def gradients() -> Mapping[str, Tensor | None]:

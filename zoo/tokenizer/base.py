@@ -1,7 +1,7 @@
 """A model's tokenizer: `tokenizers.Tokenizer` with what the checkpoint's files say around it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -202,7 +202,11 @@ class Tokenizer:
         Raises:
             DataError: The special tokens alone are longer.
         """
-        encodings = self._cut(texts, self.max_length if max_length is None else max_length)
+        limit = self.max_length if max_length is None else max_length
+        return self.padded(self._cut(texts, limit, self.backend.encode_batch_fast))
+
+    def padded(self, encodings: Sequence[tokenizers.Encoding]) -> dict[str, Tensor]:
+        """Encodings as the tensors of `batch`."""
         rows = {
             "input_ids": ([encoding.ids for encoding in encodings], self.special_id("pad_token") or 0),
             "attention_mask": ([[1] * len(encoding.ids) for encoding in encodings], 0),
@@ -210,18 +214,42 @@ class Tokenizer:
         if self.has_segments:
             segments = [encoding.type_ids for encoding in encodings]
             rows["token_type_ids"] = segments, int(self.config.get("pad_token_type_id", 0))
-        return {name: self._padded(values, fill) for name, (values, fill) in rows.items()}
+        return {name: self.filled(values, fill) for name, (values, fill) in rows.items()}
 
     def cut(self, texts: Sequence[str | tuple[str, str]], max_length: int) -> list[list[int]]:
         """Ids of each text or pair, cut as `batch` cuts them."""
-        return [encoding.ids for encoding in self._cut(texts, max_length)]
+        return [encoding.ids for encoding in self._cut(texts, max_length, self.backend.encode_batch_fast)]
+
+    def encodings(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        max_length: int | None = None,
+        *,
+        stride: int | None = None,
+    ) -> list[tokenizers.Encoding]:
+        """Ids of each text or pair with their places in it, cut to so many tokens.
+
+        Args:
+            texts: At least one.
+            max_length: Tokens of a row, special ones counted; None: nothing is cut.
+            stride: Cuts of a pair the second text alone; the rest of it stands in each encoding's
+                `overflowing`, and pieces share so many tokens.
+
+        Raises:
+            DataError: The special tokens alone are longer.
+        """
+        return self._cut(texts, max_length, self.backend.encode_batch, stride)
 
     def _cut(
-        self, texts: Sequence[str | tuple[str, str]], max_length: int | None
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        max_length: int | None,
+        encode: Callable[[list[Any]], list[tokenizers.Encoding]],
+        stride: int | None = None,
     ) -> list[tokenizers.Encoding]:
         self.backend.encode_special_tokens = False
         if max_length is None:
-            return self.backend.encode_batch_fast(list(texts))
+            return encode(list(texts))
         # The backend would not cut at all.
         least = self.backend.num_special_tokens_to_add(any(not isinstance(text, str) for text in texts))
         if max_length < least:
@@ -230,13 +258,17 @@ class Tokenizer:
                 at="max_length",
                 hint=f"set it to at least {least}",
             )
-        self.backend.enable_truncation(max_length, direction=self.config.get("truncation_side", "right"))
+        ways: dict[str, Any] = {"direction": self.config.get("truncation_side", "right")}
+        if stride is not None:
+            ways = {"stride": stride, "strategy": "only_second"}
+        self.backend.enable_truncation(max_length, **ways)
         try:
-            return self.backend.encode_batch_fast(list(texts))
+            return encode(list(texts))
         finally:
             self.backend.no_truncation()
 
-    def _padded(self, rows: list[list[int]], fill: int) -> Tensor:
+    def filled(self, rows: Sequence[Sequence[Any]], fill: int) -> Tensor:
+        """Rows of one number, or several, a token as a tensor, filled up on the side that the files say."""
         tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
         return pad_sequence(tensors, batch_first=True, padding_value=fill, padding_side=self.padding_side)
 

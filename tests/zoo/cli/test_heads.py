@@ -57,7 +57,8 @@ REFUSED = {
         "zoo: the head zoo.heads.CausalLM does not fit zoo.encoders.Bert, which is an encoder\n"
         "  at    model.heads.words\n"
         "  in    recipe.yaml:14\n"
-        "  heads that fit: MaskedLM, SequenceClassification\n",
+        "  heads that fit: Embedding, ExtractiveQA, MaskedLM, MultipleChoice, ReplacedTokenDetection, "
+        "SequenceClassification, TokenClassification\n",
     ),
     "data for another head": (
         "class_path: zoo.data.TextClassification", "class_path: zoo.data.TextPairs",

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -55,3 +57,35 @@ def test_a_real_model_gives_the_embeddings_that_are_known_of_it(minilm: Path, to
         found.append((hidden_BTD * weight_BT1).sum(1) / weight_BT1.sum(1))
     # The file keeps six decimals.
     assert_close(normalize(torch.cat(found)), torch.tensor(known["embedding"]), rtol=0, atol=1e-5)
+
+
+def test_it_loads_as_a_model_of_sentences(minilm: Path) -> None:
+    known = json.loads((minilm / "reference_embeddings.json").read_text())
+    model = zoo.load(minilm)
+    assert model.head_specs == {"head": zoo.heads.Embedding(pooling="mean", normalize=True)}
+    assert_close(
+        torch.tensor(model.predict(known["sentences"])), torch.tensor(known["embedding"]), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "measure", "least"),
+    [
+        (zoo.data.Similarity(source="data/stsb", validation="validation"), "spearman", 0.86),
+        (zoo.data.Retrieval(source="data/scifact"), "ndcg_at_10", 0.64),
+    ],
+    ids=["stsb", "scifact"],
+)
+def test_it_tells_sentences_apart_as_is_known_of_it(
+    minilm: Path, shared: Path, data: Any, measure: str, least: float
+) -> None:
+    data.source = str(shared / data.source)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    (found,) = trainer.validate(zoo.load(minilm), datamodule=data, verbose=False)
+    assert found[f"val/{measure}"] >= least

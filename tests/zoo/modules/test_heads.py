@@ -74,7 +74,7 @@ def test_two_heads_are_trained_measured_kept_and_asked(folder: Path, tmp_path: P
     trainer.fit(module, datamodule=data)
     assert trainer.global_step == 85
     (measures,) = trainer.validate(module, datamodule=data, verbose=False)
-    words, kind = {"loss", "perplexity", "accuracy"}, {"loss", "accuracy", "f1"}
+    words, kind = {"loss", "perplexity", "accuracy"}, {"loss", "accuracy", "f1", "mcc"}
     assert measures.keys() == {f"val/words/{name}" for name in words} | {f"val/kind/{name}" for name in kind}
     assert measures["val/kind/accuracy"] > 0.9
     trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -179,7 +179,7 @@ def test_every_shape_learns_to_classify(family: str, folder: Path, tmp_path: Pat
     trainer = trainer_of(tmp_path, max_epochs=4)
     trainer.fit(module, datamodule=data)
     (measures,) = trainer.validate(module, datamodule=data, verbose=False)
-    assert measures.keys() == {"val/loss", "val/accuracy", "val/f1"}
+    assert measures.keys() == {"val/loss", "val/accuracy", "val/f1", "val/mcc"}
     assert measures["val/accuracy"] > 0.9
     zoo.save(module, tmp_path / "saved")
     texts = ["the cat is red", "moon"]
@@ -223,5 +223,6 @@ def test_a_head_that_does_not_fit_is_refused_from_python_too() -> None:
     assert str(caught.value) == (
         "the head zoo.heads.CausalLM does not fit zoo.encoders.Bert, which is an encoder\n"
         "  at    model.heads.b\n"
-        "  heads that fit: MaskedLM, SequenceClassification"
+        "  heads that fit: Embedding, ExtractiveQA, MaskedLM, MultipleChoice, ReplacedTokenDetection, "
+        "SequenceClassification, TokenClassification"
     )
