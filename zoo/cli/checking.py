@@ -10,6 +10,7 @@ from torch import nn
 
 from zoo.cli import training
 from zoo.errors import RecipeError
+from zoo.layers import without_memory
 from zoo.modules.base import ZooModule
 from zoo.specs import BackboneSpec
 from zoo.training.footprint import Plan, footprint
@@ -42,7 +43,7 @@ class CheckCLI(training.ZooCLI):
         require_fit = getattr(kwargs.get("datamodule"), "require_fit", None)
         if require_fit is not None:
             require_fit(model)
-        with torch.device("meta"):
+        with without_memory():
             backbone, heads = model.networks()
         _print_sizes(backbone, heads)
         if self.devices is not None:

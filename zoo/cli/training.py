@@ -21,6 +21,7 @@ from zoo.data.loading import death_of_worker
 from zoo.errors import CheckpointError, DataError, RecipeError, ZooError
 from zoo.hub.loading import read_checkpoint
 from zoo.hub.published import HEADING
+from zoo.layers import without_memory
 from zoo.modules.base import ZooModule
 from zoo.training import optimization, preemption
 from zoo.training.files import newest, offer
@@ -179,7 +180,7 @@ def _runs_of(trainer: L.Trainer) -> Path:
 
 
 def _require_same_tensors(model: ZooModule, saved: Mapping[str, torch.Tensor], path: Path) -> None:
-    with torch.device("meta"):
+    with without_memory():
         parts = dict(zip(("backbone", "heads"), model.networks(), strict=True))
     built = {
         f"{part}.{name}": list(tensor.shape)

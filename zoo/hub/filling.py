@@ -1,15 +1,18 @@
 """A module filled from a model's files, under the head that they were saved with or under another."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
 
 from zoo import registry
 from zoo.errors import CheckpointError, SpecError
 from zoo.hub import config as hub_config
-from zoo.hub import names, weights
+from zoo.hub import matching, names
+from zoo.hub.matching import Match
+from zoo.hub.telling import tell
 from zoo.layers import initialize
 from zoo.specs import BackboneSpec, HeadSpec
 
@@ -49,15 +52,33 @@ def read_head(kind: type[HeadSpec], config: Mapping[str, Any]) -> HeadSpec:
         raise CheckpointError("config.json says of its labels what cannot be read") from error
 
 
-def fill(module: "ZooModule", folder: Path, *, trains: bool, dry: bool = False) -> None:
-    """Streams a folder's weights into a module that is built.
+@dataclass(frozen=True)
+class Plan:
+    """How a module gets its weights from a folder, as the files' headers tell."""
+
+    folder: Path
+    saved_as: str
+    """The entry of config.json's `architectures`."""
+    match: Match
+    fresh: list[nn.Module]
+    """Heads, or parts of them, that start with weights of their own, before what the files hold of them."""
+    twice: list[str]
+    """Tensors that an earlier head has under the same name, and takes."""
+
+    @property
+    def can_map(self) -> bool:
+        """Whether the files hold every number as the module is to have it."""
+        return not (self.match.converts or self.match.missing or self.fresh)
+
+
+def plan(module: "ZooModule", folder: Path, *, trains: bool) -> Plan:
+    """Finds out, before memory is taken, whether a folder's files fit a module that is built.
 
     Args:
-        module: Its parameters have memory, unless it is a dry run.
+        module: It needs no memory.
         folder: A model in the Hub's format.
         trains: Whether a head of another kind, or with other labels, than the files' starts with fresh
-            weights; what is fresh and what is left unread is then said. Otherwise its tensors must be there.
-        dry: Finds out, before memory is taken, whether the files fit.
+            weights. Otherwise its tensors must be there.
 
     Raises:
         CheckpointError: The files do not hold what the module needs, or hold more.
@@ -66,28 +87,50 @@ def fill(module: "ZooModule", folder: Path, *, trains: bool, dry: bool = False) 
     targets = names.named_targets(module.backbone, spec.weights)
     tied: dict[str, str] = {}
     optional: set[str] = set()
+    fresh: list[nn.Module] = []
     twice: list[str] = []
     for name in module.heads:
-        own = module.hub_head(name)
-        head = module.head(name)
+        own, head = module.hub_head(name), module.head(name)
         tensors = names.named_targets(head, own.weights, head.not_in_files)
-        if not dry:
-            for part in map(dict(head.named_children()).get, head.unpublished):
-                if part is not None:
-                    initialize(part, spec.initializer_range)
+        parts = dict(head.named_children())
+        fresh += [parts[part] for part in head.unpublished if part in parts]
         for mine, theirs in head.tied.items():
             tied[names.renamed(mine, own.weights)] = names.renamed(theirs, spec.weights)
         if trains and not _was_saved_with(module.head_specs[name], config, spec):
             optional |= tensors.keys()
-            if not dry:
-                initialize(module.heads[name], spec.initializer_range)
+            fresh.append(head)
+        elif not tensors.keys().isdisjoint(targets):
+            fresh.append(head)
         twice += [f"{tensor} of {name}" for tensor in tensors if tensor in targets]
-        targets |= {tensor: value for tensor, value in tensors.items() if tensor not in targets}
-    streamed = _stream(module, folder, targets, tied, optional, architecture_of(config), dry=dry)
-    if not dry and (streamed.missing or twice):
-        left = f"; left unread: {_listed(streamed.left)}" if streamed.left else ""
-        fresh = _listed([*streamed.missing, *twice])
-        rank_zero_info(f"{folder} was saved as {architecture_of(config)}; fresh: {fresh}{left}")
+        targets = {**tensors, **targets}
+    match = _match(module, folder, targets, tied, optional, architecture_of(config))
+    return Plan(folder, architecture_of(config), match, fresh, twice)
+
+
+def fill(module: "ZooModule", plan: Plan) -> None:
+    """Copies a folder's weights into a module whose parameters have memory, and says what is fresh."""
+    for part in plan.fresh:
+        initialize(part, module.spec.initializer_range)
+    tensors = [names.named_targets(module.backbone, module.spec.weights)]
+    for name in module.heads:
+        head = module.head(name)
+        tensors.append(names.named_targets(head, module.hub_head(name).weights, head.not_in_files))
+    matching.copy(plan.match, {name: value for part in reversed(tensors) for name, value in part.items()})
+    if plan.match.missing or plan.twice:
+        left = f"; left unread: {_listed(plan.match.left)}" if plan.match.left else ""
+        fresh = _listed([*plan.match.missing, *plan.twice])
+        tell(f"{plan.folder} was saved as {plan.saved_as}; fresh: {fresh}{left}")
+
+
+def map_files(module: "ZooModule", plan: Plan) -> None:
+    """Makes a folder's files the memory of a module that has none: see `matching.mapped`."""
+    tensors = matching.mapped(plan.match)
+    parts = [(module.backbone, module.spec.weights)]
+    parts += [(head, module.hub_head(name).weights) for name, head in module.heads.items()]
+    for part, table in parts:
+        own = {name: tensors.get(names.renamed(name, table)) for name in part.state_dict()}
+        found = {name: tensor for name, tensor in own.items() if tensor is not None}
+        part.load_state_dict(found, strict=False, assign=True)
 
 
 def _was_saved_with(head: HeadSpec, config: Mapping[str, Any], spec: BackboneSpec) -> bool:
@@ -100,16 +143,14 @@ def _was_saved_with(head: HeadSpec, config: Mapping[str, Any], spec: BackboneSpe
         return False
 
 
-def _stream(
+def _match(
     module: "ZooModule",
     folder: Path,
     targets: Mapping[str, names.Target],
     tied: Mapping[str, str],
     optional: set[str],
     architecture: str,
-    *,
-    dry: bool,
-) -> weights.Streamed:
+) -> Match:
     spec = module.spec
     mine = {module.hub_head(name).architecture for name in module.heads} or {spec.architecture}
     # What may be fresh is not taken from what another head's files would repeat.
@@ -117,7 +158,7 @@ def _stream(
     is_other = architecture not in mine or len(mine) > 1
     others = {pattern for head in spec.heads.values() for pattern in head.weights}
     try:
-        return weights.stream(
+        return matching.match(
             folder,
             targets,
             aliases,
@@ -126,7 +167,6 @@ def _stream(
             unread=spec.unread,
             optional=optional,
             foreign=others | spec.aliases.keys() if is_other else (),
-            dry=dry,
         )
     except CheckpointError as error:
         if is_other and error.hint is None:

@@ -3,6 +3,7 @@
 Where the Hub's name has one more `{}` than ours, its last one, ours stacks the tensors numbered there.
 """
 
+import functools
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,8 +32,13 @@ def renamed(name: str, table: Mapping[str, str]) -> str:
 
 def match(pattern: str, name: str) -> re.Match[str] | None:
     """What a name has in the slots of a pattern, if it is one of its names."""
+    return _compiled(pattern).fullmatch(name)
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
     part = "(.+)" if pattern == "{}" else "([^.]+)"  # alone, it stands for a whole name
-    return re.fullmatch(re.escape(pattern).replace(re.escape("{}"), part), name)
+    return re.compile(re.escape(pattern).replace(re.escape("{}"), part))
 
 
 class Row(NamedTuple):
@@ -45,6 +51,11 @@ class Row(NamedTuple):
     def shape(self) -> torch.Size:
         """Of the row."""
         return self.stack.shape[1:]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As the stack."""
+        return self.stack.dtype
 
     def is_floating_point(self) -> bool:
         """As the stack."""

@@ -1,9 +1,11 @@
 """A model from the Hub: one commit, the files that are needed, checked when they arrive."""
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,7 +18,6 @@ from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
     RevisionResolutionError,
 )
-from lightning.pytorch.utilities import rank_zero_info
 
 from zoo.data.caching import cached
 from zoo.errors import CheckpointError
@@ -24,10 +25,12 @@ from zoo.generation.settings import FILE as GENERATION_FILE
 from zoo.heads import sentence_transformers
 from zoo.hub import remote, weights
 from zoo.hub.config import FILE as CONFIG_FILE
+from zoo.hub.telling import tell
 from zoo.specs import HubModel
 from zoo.tokenizer.reading import FILES as TOKENIZER_FILES
 
 _COMMIT = re.compile("[0-9a-f]{40}")
+_ABANDONED_SECONDS = 3600.0
 
 
 def folder_of(model: HubModel, *, weights: bool = True) -> Path:
@@ -40,7 +43,7 @@ def folder_of(model: HubModel, *, weights: bool = True) -> Path:
     Raises:
         CheckpointError: The files are not to be had.
     """
-    return Path(model.name) if model.is_folder else fetch(pinned(model), weights=weights)
+    return Path(model.name) if model.is_folder else fetch(pinned(model), weights=weights)[0]
 
 
 def pinned(model: HubModel) -> HubModel:
@@ -55,7 +58,7 @@ def pinned(model: HubModel) -> HubModel:
         commit = _cached_commit(model) if remote.is_offline() else remote.tried(lambda: _commit(model))
     except remote.FAILURES as error:
         raise remote.explained(error, model) from error
-    rank_zero_info(f"{model.name} is at commit {commit}")
+    tell(f"{model.name} is at commit {commit}")
     return HubModel(f"{model.repo_id}@{commit}")
 
 
@@ -84,13 +87,18 @@ def _download(model: HubModel, name: str) -> Path:
     return Path(path)
 
 
-def fetch(model: HubModel, *, weights: bool = True, allow_pickle: bool = False) -> Path:
-    """The folder of huggingface_hub's cache with a commit's files; without a request where it has them.
+def fetch(
+    model: HubModel, *, weights: bool = True, allow_pickle: bool = False
+) -> tuple[Path, Collection[str]]:
+    """A commit's files in huggingface_hub's cache; without a request where it has them.
 
     Args:
         model: A Hub id with a commit.
         weights: False fetches config.json alone.
         allow_pickle: Whether pickled weights are fetched where there are no others.
+
+    Returns:
+        Their folder, and the names of those that a model is read from.
 
     Raises:
         CheckpointError: A file is not to be had, or is not what the Hub says it is.
@@ -105,7 +113,7 @@ def fetch(model: HubModel, *, weights: bool = True, allow_pickle: bool = False) 
         raise remote.explained(error, model) from error
     for name in names:
         _verify(model, folder / name)
-    return folder
+    return folder, names
 
 
 def fetch_file(model: HubModel, name: str) -> Path:
@@ -188,12 +196,24 @@ def _require_room(model: HubModel, folder: Path, sizes: dict[str, int]) -> None:
     missing = sum(size for name, size in sizes.items() if not (folder / name).exists())
     if missing and remote.is_offline():
         raise OfflineModeIsEnabled(model.name)
+    _sweep(folder.parents[1] / "blobs")
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise CheckpointError(
             f"`{model.repo_id}` takes {missing:,} bytes more, the disk of {folder} has {free:,}",
             hint="HF_HOME moves the cache",
         )
+
+
+def _sweep(blobs: Path) -> None:
+    """Removes what downloads that were killed have left: the client never goes on with it.
+
+    One that is under way writes at least once a minute, or is given up.
+    """
+    for path in blobs.glob("*.incomplete"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
 
 
 def _verify(model: HubModel, path: Path) -> None:
@@ -259,9 +279,7 @@ def pull(
         files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         names: Collection[str] = list(files)
     else:
-        exact = pinned(named)
-        folder = fetch(exact, weights=True, allow_pickle=allow_pickle)
-        names = _needed(exact, folder, allow_pickle=allow_pickle)
+        folder, names = fetch(pinned(named), allow_pickle=allow_pickle)
     return folder if to is None else _copied(folder, Path(to), names)
 
 
@@ -272,7 +290,9 @@ def _copied(folder: Path, to: Path, names: Iterable[str]) -> Path:
     for name in names:
         if name not in pickles:
             (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name, to / name)
+            aside = (to / name).with_name(f".{Path(name).name}.part")
+            shutil.copyfile(folder / name, aside)
+            os.replace(aside, to / name)  # a model that was loaded from there may have it mapped
     if pickles and not has_safetensors:
         weights.convert([folder / name for name in pickles], to)
     return to

@@ -1,10 +1,11 @@
 """A model to the Hub: an allow-list of files in one commit that lands whole or not at all."""
 
+import functools
 import hashlib
 import re
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,12 +157,13 @@ def allowed(folder: Path) -> dict[str, Path]:
 
 def _published(files: dict[str, Path], place: Place) -> str:
     _require_repository(place)
+    known = _pull_requests(place) if place.pull_request else set()
     parent: str | None = None
     for seconds in (*remote.WAITS_SECONDS, None):
         info = remote.tried(lambda: _info(place))
-        if parent is not None and info.sha != parent and _holds(info, files):
-            break  # the reply was lost, the commit was not
-        if parent is not None and info.sha != parent:
+        if parent is not None and (address := _landed(files, place, info, parent, known)):
+            return address
+        if parent is not None and info.sha != parent and not place.pull_request:
             raise CheckpointError(
                 f"`{place.repo_id}` has changed while this was pushed",
                 hint="look at what was pushed there, then push again",
@@ -173,15 +175,43 @@ def _published(files: dict[str, Path], place: Place) -> str:
             is_passing = (
                 remote.is_transient(error) or remote.is_transient(error.__cause__) or _is_moved(error)
             )
-            if not is_passing or place.pull_request:
+            if not is_passing:
                 raise
             if seconds is None:
-                if _holds(last := remote.tried(lambda: _info(place)), files):
-                    info = last
-                    break
+                if address := _landed(files, place, remote.tried(lambda: _info(place)), "", known):
+                    return address
                 raise
             time.sleep(seconds)
-    return f"{remote.endpoint()}/{place.repo_id}/commit/{info.sha}"
+    raise AssertionError("the last try returns or raises")
+
+
+def _landed(
+    files: dict[str, Path], place: Place, info: ModelInfo, parent: str, known: set[str]
+) -> str | None:
+    """Where a push stands whose reply was lost; None: it did not land.
+
+    Args:
+        files: What was pushed.
+        place: Where to.
+        info: The branch as it is now.
+        parent: The commit that it was at.
+        known: Pull requests that were there before.
+    """
+    if not place.pull_request:
+        has_landed = info.sha != parent and _holds(info, files)
+        return f"{remote.endpoint()}/{place.repo_id}/commit/{info.sha}" if has_landed else None
+    for ref in sorted(_pull_requests(place) - known):
+        request = replace(place, branch=ref)
+        if _holds(remote.tried(functools.partial(_info, request)), files):
+            return f"{remote.endpoint()}/{place.repo_id}/discussions/{ref.rpartition('/')[2]}"
+    return None
+
+
+def _pull_requests(place: Place) -> set[str]:
+    """Those that the repository has, as `refs/pr/1`."""
+    api = remote.api()
+    found = remote.tried(lambda: api.list_repo_refs(place.repo_id, include_pull_requests=True))
+    return {request.ref for request in found.pull_requests or ()}
 
 
 def _is_moved(error: BaseException) -> bool:

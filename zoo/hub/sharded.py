@@ -4,8 +4,9 @@ import io
 import pickle
 import textwrap
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -92,19 +93,42 @@ def whole(path: Path) -> dict[str, Any]:
     checkpoint = read(path)
     with (path / _INDEX).open("rb") as file:
         index = _Plain(file).load()
+    parts: dict[str, dict[str, Any]] = {}
+    for name, entry in index.state_dict_metadata.items():
+        parts.setdefault(name.partition(".")[0], {})[name] = entry
+    weights = _part(path, parts.pop("state_dict"))
+    return {**checkpoint, "state_dict": weights, "optimizer_states": _Later(path, list(parts.values()))}
+
+
+class _Later(Sequence[dict[str, Any]]):
+    """The optimizers' states, each read when it is asked for: who only evaluates never does."""
+
+    def __init__(self, path: Path, entries: list[dict[str, Any]]) -> None:
+        self.path, self.entries = path, entries
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [_part(self.path, entries) for entries in self.entries[index]]
+        return _part(self.path, self.entries[index])
+
+
+def _part(path: Path, entries: dict[str, Any]) -> dict[str, Any]:
+    """What the folder holds under some names that begin alike, without that beginning."""
     found: dict[str, Any] = {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)
         if isinstance(entry, TensorStorageMetadata)
         else None
-        for name, entry in index.state_dict_metadata.items()
+        for name, entry in entries.items()
     }
     _load(found, path)
-    parts: dict[str, dict[str, Any]] = {}
-    for name, value in found.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = value
-    checkpoint["state_dict"] = parts.pop("state_dict")
-    return {**checkpoint, "optimizer_states": list(parts.values())}
+    return {name.partition(".")[2]: value for name, value in found.items()}
 
 
 def fill(module: nn.Module, path: Path) -> None:

@@ -7,7 +7,7 @@ carry a label. Of experts: E all, C those that a token goes through, N tokens, R
 
 from zoo.layers.attention import Attention, CrossAttention, HeadAttention, KeyValueCache, NormedAttention
 from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
-from zoo.layers.initialization import fill, fill_row, initialize, materialize, part_of
+from zoo.layers.initialization import fill, fill_row, initialize, materialize, part_of, without_memory
 from zoo.layers.kernels import attend
 from zoo.layers.linear import Linear, product
 from zoo.layers.losses import IGNORED, WithLoss, capped, linear_cross_entropy
@@ -60,4 +60,5 @@ __all__ = [
     "materialize",
     "part_of",
     "product",
+    "without_memory",
 ]

@@ -1,6 +1,7 @@
 """Fresh weights, and modules that were built without memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -94,6 +95,25 @@ def _initialize(part: nn.Module, std: float) -> None:
             f"{type(part).__name__} has `{own[0][0]}` and no `reset_parameters`, "
             "so nothing gives it a fresh value"
         )
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out what draws numbers for tensors that have no memory; torch would still compute how many."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_"):
+            return args[0] if args else named["tensor"]  # as torch.nn.init calls it
+        return func(*args, **named)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Modules that are built here have parameters on the meta device."""
+    with torch.device("meta"), _Undrawn():
+        yield
 
 
 def materialize(module: nn.Module, device: torch.device | str | None = None) -> None:

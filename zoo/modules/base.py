@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
@@ -18,7 +19,7 @@ from zoo.generation.settings import FILE as GENERATION_FILE
 from zoo.heads.base import Batch, Head, Loss, Metrics
 from zoo.hub import config as hub_config
 from zoo.hub import filling, names, pulling
-from zoo.layers import Mask, WithLoss, initialize, materialize
+from zoo.layers import Mask, WithLoss, initialize, materialize, without_memory
 from zoo.schedules import Constant, WarmupCosine
 from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
 from zoo.tokenizer import Tokenizer
@@ -244,22 +245,26 @@ class ZooModule(L.LightningModule):
         """
         if self.is_built:
             return
-        with torch.device("meta"):
+        with without_memory():
             backbone, heads = self.networks()
         self.backbone, self.heads = backbone.to(dtype), heads.to(dtype)
         if self.device_mesh is not None:
             device = self.device_mesh.device_type
             self._convert()
             sharding.spread(self, self.device_mesh, sharding.gathered_in(self.trainer))
-        if isinstance(self.source, HubModel):
-            self._require_fitting_files(self.source, trains=trains)
-        materialize(self, device)
-        for name in heads:
-            self.head(name).tie(backbone)
-        if isinstance(self.source, HubModel):
-            self._fill_from(self.source, trains=trains)
+        plan = self._plan(self.source, trains=trains) if isinstance(self.source, HubModel) else None
+        if plan is not None and plan.can_map and not trains and self._is_in_memory(device):
+            filling.map_files(self, plan)
+            self._tie()
         else:
-            initialize(self, self.spec.initializer_range)
+            materialize(self, device)
+            self._tie()
+            if plan is None:
+                initialize(self, self.spec.initializer_range)
+            else:
+                filling.fill(self, plan)
+        if plan is not None:
+            self._read_beside(plan.folder)
         blocks.speed_up(self.backbone, self.compiles, self.activation_checkpointing)
 
     def _convert(self) -> None:
@@ -273,17 +278,24 @@ class ZooModule(L.LightningModule):
                 )
             precision.convert_module(self)
 
-    def _require_fitting_files(self, model: HubModel, *, trains: bool) -> None:
+    def _plan(self, model: HubModel, *, trains: bool) -> filling.Plan:
         """Refuses files that do not fit before memory is taken; the module is then as it was."""
         try:
-            filling.fill(self, pulling.folder_of(model), trains=trains, dry=True)
+            return filling.plan(self, pulling.folder_of(model), trains=trains)
         except BaseException:
             del self.backbone, self.heads
             raise
 
-    def _fill_from(self, model: HubModel, *, trains: bool) -> None:
-        folder = pulling.folder_of(model)
-        filling.fill(self, folder, trains=trains)
+    def _is_in_memory(self, device: torch.device | str | None) -> bool:
+        """Whether the parameters are to stand, whole, where the processor reads them."""
+        return self.device_mesh is None and torch.device(device or torch.get_default_device()).type == "cpu"
+
+    def _tie(self) -> None:
+        for name in self.heads:
+            self.head(name).tie(self.backbone)
+
+    def _read_beside(self, folder: Path) -> None:
+        """What stands beside the weights: the tokenizer, generation_config.json."""
         self.adopt_tokenizer(self.own_tokenizer())
         if (folder / GENERATION_FILE).is_file():
             self.generation_config = hub_config.read_json(folder / GENERATION_FILE)

@@ -1,12 +1,15 @@
 """Models of the Hub: one commit, what is needed of it, checked; nothing else, and nothing unasked."""
 
+import dataclasses
 import json
 import logging
+import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -316,6 +319,20 @@ def test_a_disk_without_room_is_said_before_anything_is_fetched(
     assert cached_names(commit) == {"config.json"}
 
 
+def test_what_a_killed_download_left_is_swept_and_what_is_under_way_is_not(
+    hub: Loopback, commit: str, tmp_path: Path
+) -> None:
+    """The client writes each download under a name of its own, and never goes on with one."""
+    blobs = Path(constants.HF_HUB_CACHE) / "models--someone--llama" / "blobs"
+    blobs.mkdir(parents=True)
+    names = [f"{'0' * 64}.{number:08x}.incomplete" for number in range(2)]
+    for name, age in zip(names, (2 * 3600, 60), strict=True):
+        (blobs / name).write_bytes(b"half")
+        os.utime(blobs / name, (time.time() - age,) * 2)
+    zoo.pull(NAME)
+    assert [name for name in names if (blobs / name).exists()] == names[1:]
+
+
 # Faults on the way
 
 
@@ -342,6 +359,31 @@ def test_what_passes_is_tried_again(
     hub.faults.append(fault)
     assert equal(zoo.load(NAME), zoo.load(folder))
     assert fault.times == 0
+
+
+def test_a_busy_hub_is_asked_again_when_it_says(
+    hub: Loopback, commit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(remote.time, "sleep", waited.append)
+    hub.faults += [
+        Fault(f"GET /api/models/{NAME}$", "status", status=429, headers={"Retry-After": seconds})
+        for seconds in ("7", "3600")
+    ]
+    zoo.pull(NAME)
+    assert waited == [7.0, 60.0]  # not for an hour
+
+
+@pytest.mark.parametrize("fault", [Fault("GET /large/", "status", 99, 403), Fault("GET /large/", "cut", 99)])
+def test_no_refusal_tells_a_signed_address(
+    hub: Loopback, commit: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits for seconds
+    hub.faults.append(dataclasses.replace(fault))
+    message = refusal()
+    assert "signature" not in message
+    assert "s3cret" not in message
+    assert str(hub.store_url) not in message
 
 
 def test_a_hub_that_falls_silent_is_given_up(
@@ -493,6 +535,20 @@ def test_two_processes_fetch_one_model_at_once(hub: Loopback, commit: str, tmp_p
     for thread in threads:
         thread.join()
     assert found == [f"{NAME}@{commit}"] * 2
+
+
+LIGHT = """
+import sys, zoo
+print(zoo.pull(sys.argv[1]))
+heavy = {"datasets", "lightning", "torchmetrics", "transformers"} & sys.modules.keys()
+print(*sorted(heavy))
+"""
+
+
+def test_a_pull_imports_nothing_that_trains(folder: Path) -> None:
+    words = [sys.executable, "-c", LIGHT, str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines() == [str(folder), ""]
 
 
 def test_a_name_that_is_no_id_is_refused() -> None:

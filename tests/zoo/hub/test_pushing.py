@@ -247,6 +247,49 @@ def test_what_passes_ends_in_one_commit(
     assert repository.names() == FILES
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        None,
+        Fault("PUT /parts/.*/2", "status", status=500),
+        Fault("PUT /parts/.*/1", "reset"),
+        Fault("POST /large/", "lost"),
+        Fault("POST /large/", "status"),
+    ],
+    ids=lambda fault: f"{fault.kind} {fault.request}" if fault else "none",
+)
+def test_a_large_file_that_is_sent_in_parts_arrives_whole(
+    hub: Loopback, logged_in: str, model: DecoderModule, fault: Fault | None
+) -> None:
+    hub.part_bytes = 50_000
+    hub.faults += [fault] if fault else []
+    zoo.push(model, NAME)
+    assert len(hub.lines("^PUT /parts/")) > 2
+    assert hub.lines("^PUT /large/") == []
+    assert fault is None or fault.times == 0
+    assert len(hub.repositories[NAME].commits) == 2
+    ids = torch.arange(3, 12)[None]
+    assert torch.equal(zoo.load(NAME)(ids).logits, zoo.load(zoo.pull(NAME))(ids).logits)
+    assert len(hub.read(NAME, "model.safetensors")) > 2 * hub.part_bytes
+
+
+@pytest.mark.parametrize("kind", ["lost", "status", "reset"])
+def test_a_pull_request_whose_reply_does_not_come_is_opened_once(
+    hub: Loopback, logged_in: str, model: DecoderModule, kind: Any
+) -> None:
+    zoo.push(model, NAME)
+    repository = hub.repositories[NAME]
+    main = repository.head
+    change(model)
+    assert zoo.push(model, NAME, pull_request=True).endswith("/discussions/1")
+    change(model)
+    hub.faults.append(Fault(COMMIT, kind))
+    assert zoo.push(model, NAME, pull_request=True) == f"{hub.url}/{NAME}/discussions/2"
+    assert repository.pull_requests == 2
+    assert repository.head == main
+    assert zoo.load(NAME, revision="refs/pr/2").backbone.norm.weight.eq(3).all()
+
+
 def test_what_does_not_pass_leaves_the_old_revision_and_the_next_push_sends_the_rest(
     hub: Loopback, logged_in: str, model: DecoderModule
 ) -> None:

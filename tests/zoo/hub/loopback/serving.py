@@ -56,6 +56,10 @@ class Loopback:
     requests: list[Request] = field(default_factory=list)
     xet_folder: Path | None = None
     """Where hf_xet stores what is uploaded, one process at a time; None: there is no Xet."""
+    part_bytes: int | None = None
+    """What a large file is cut into where it is sent; None: it is sent whole."""
+    parts: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    """Of large files that are not whole yet."""
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
@@ -178,9 +182,13 @@ class Loopback:
 
     def refs(self, call: "_Call", repo_id: str) -> Answer:
         found = self.repository(call, repo_id).refs.items()
-        plain = [(name, sha) for name, sha in found if not name.startswith("refs/")]
-        listed = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": sha} for name, sha in plain]
-        return _json({"branches": listed, "tags": [], "converts": [], "pullRequests": []})
+        listed: dict[str, list[Any]] = {"branches": [], "tags": [], "converts": [], "pullRequests": []}
+        for name, sha in found:
+            is_request = name.startswith("refs/pr/")
+            full = name if is_request else f"refs/heads/{name}"
+            kind = "pullRequests" if is_request else "branches"
+            listed[kind].append({"name": name, "ref": full, "targetCommit": sha})
+        return _json(listed)
 
     def resolve(self, call: "_Call", repo_id: str, revision: str, path: str) -> Answer:
         repository = self.repository(call, repo_id)
@@ -216,10 +224,20 @@ class Loopback:
         self.repository(call, repo_id, writes=True)
         objects = []
         for asked in call.json()["objects"]:
-            href = f"{self.store_url}/large/{asked['oid']}?signature=s3cret"
-            missing = {"actions": {"upload": {"href": href}}} if asked["oid"] not in self.large else {}
+            missing = {"actions": {"upload": self._upload(**asked)}} if asked["oid"] not in self.large else {}
             objects.append({**asked, "authenticated": True, **missing})
-        return _json({"transfer": "basic", "objects": objects})
+        return _json({"transfer": "multipart" if self.part_bytes else "basic", "objects": objects})
+
+    def _upload(self, oid: str, size: int) -> dict[str, Any]:
+        """Where a large file is to be sent, whole or in parts that are then said to be all."""
+        href = f"{self.store_url}/large/{oid}?signature=s3cret"
+        if self.part_bytes is None:
+            return {"href": href}
+        numbers = range(1, -(-size // self.part_bytes) + 1)
+        places = {
+            str(number): f"{self.store_url}/parts/{oid}/{number}?signature=s3cret" for number in numbers
+        }
+        return {"href": href, "header": {"chunk_size": str(self.part_bytes), **places}}
 
     def commit(self, call: "_Call", repo_id: str, revision: str) -> Answer:
         repository = self.repository(call, repo_id, writes=True)
@@ -293,6 +311,23 @@ class Loopback:
         self.large[sha256] = call.body
         return Answer()
 
+    def take_part(self, call: "_Call", sha256: str, number: str) -> Answer:
+        self.parts[sha256, int(number)] = call.body
+        return Answer(headers={"ETag": f'"{hashlib.md5(call.body).hexdigest()}"'})
+
+    def join_parts(self, call: "_Call", sha256: str) -> Answer:
+        parts = []
+        for said in call.json()["parts"]:
+            part = self.parts.get((sha256, said["partNumber"]), b"")
+            if said["etag"].strip('"') != hashlib.md5(part).hexdigest():
+                raise RefusalError(400, None, f"part {said['partNumber']} is not what was announced")
+            parts.append(part)
+        content = b"".join(parts)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise RefusalError(400, None, "the content is not what was announced")
+        self.large[sha256] = content
+        return Answer()
+
 
 Route = tuple[str, Callable[..., Answer]]
 _ID = r"([\w.-]+/[\w.-]+)"
@@ -315,6 +350,8 @@ _ROUTES: list[Route] = [
 _STORE_ROUTES: list[Route] = [
     (r"(?:GET|HEAD) /large/(\w+)", Loopback.send_large),
     (r"PUT /large/(\w+)", Loopback.take_large),
+    (r"PUT /parts/(\w+)/(\d+)", Loopback.take_part),
+    (r"POST /large/(\w+)", Loopback.join_parts),
 ]
 
 
@@ -397,7 +434,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _served(self, call: _Call, fault: Fault | None) -> Answer:
         if fault is not None and fault.kind == "status":
-            return _json({"error": "ordered"}, fault.status)
+            answer = _json({"error": "ordered"}, fault.status)
+            answer.headers |= fault.headers
+            return answer
         try:
             with self.server.hub.lock:
                 return self.server.hub.serve(call)
@@ -417,9 +456,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if fault is not None and fault.kind == "cut":
+        if fault is not None and fault.kind in ("cut", "hang"):
             self.wfile.write(body[: fault.after])
             self.wfile.flush()
+            if fault.kind == "hang":
+                time.sleep(fault.seconds)
             self._drop(kindly=True)
             return
         self.wfile.write(body)
