@@ -34,8 +34,8 @@ def memory(name):
 if side == "zoo":
     import zoo
     load = zoo.load
-    module, head = named.split()
-    getattr(zoo.modules, module), getattr(zoo.heads, head)
+    group, family, module, head = named.split()
+    getattr(getattr(zoo, group), family), getattr(zoo.modules, module), getattr(zoo.heads, head)
 else:
     import transformers
     transformers.utils.logging.disable_progress_bar()
@@ -93,8 +93,8 @@ def llama(folder: Path) -> None:
 
 
 NAMES = {
-    "bert-base": {"zoo": "EncoderModule MaskedLM", "transformers": "BertForMaskedLM"},
-    "llama-1b": {"zoo": "DecoderModule CausalLM", "transformers": "LlamaForCausalLM"},
+    "bert-base": {"zoo": "encoders Bert EncoderModule MaskedLM", "transformers": "BertForMaskedLM"},
+    "llama-1b": {"zoo": "decoders Llama DecoderModule CausalLM", "transformers": "LlamaForCausalLM"},
 }
 MAKERS: dict[str, Callable[[Path], None]] = {"bert-base": bert, "llama-1b": llama}
 

@@ -104,8 +104,8 @@ class _Undrawn(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         named = kwargs or {}
-        if func.__name__ in ("normal_", "uniform_"):
-            return args[0] if args else named["tensor"]  # as torch.nn.init calls it
+        if getattr(func, "__module__", None) == "torch.nn.init" or func.__name__ in ("normal_", "uniform_"):
+            return args[0] if args else named["tensor"]
         return func(*args, **named)
 
 

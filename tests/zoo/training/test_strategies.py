@@ -23,8 +23,10 @@ from torch.utils.data import DataLoader
 import zoo
 from zoo.errors import CheckpointError
 from zoo.heads.base import Batch
+from zoo.hub import sharded
 from zoo.layers import IGNORED
 from zoo.modules.base import ZooModule
+from zoo.training import files as checkpoints
 from zoo.training.strategies import ShardedStrategy
 
 pytestmark = [
@@ -244,6 +246,26 @@ def test_one_process_goes_on_from_a_checkpoint_of_parts(two: Path, tmp_path: Pat
     batch = rows(0)
     loss = loaded.head().loss(loaded.hidden_states(batch), batch).mean
     assert found["measured"][0]["val/loss"] == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_an_evaluation_of_a_checkpoint_of_parts_leaves_the_optimizer_unread(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = next(index for index, run in enumerate(TWO) if run[1] == "sharded")
+    family, _, sizes = TWO[index]
+    read: list[str] = []
+    part = sharded._part
+    monkeypatch.setattr(sharded, "_part", lambda path, entries: read.extend(entries) or part(path, entries))
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, limit_val_batches=1,
+    )  # fmt: skip
+    trainer.validate(module(family, **sizes), Rows(), ckpt_path=str(two / f"{index}.ckpt"), verbose=False)
+    assert {name.partition(".")[0] for name in read} == {"state_dict"}
+    states = checkpoints.AtomicCheckpointIO().load_checkpoint(two / f"{index}.ckpt")["optimizer_states"]
+    assert "optimizer_0" not in {name.partition(".")[0] for name in read}
+    assert len(states) == len(states[:]) == 1
+    assert {name.partition(".")[0] for name in read} == {"state_dict", "optimizer_0"}
 
 
 @pytest.fixture(scope="module")
