@@ -10,7 +10,6 @@ from zoo.hub import curves, published, results
 from zoo.hub.config import config_of
 from zoo.hub.ledger import proven
 from zoo.hub.runs import Run
-from zoo.training.recording import versions
 
 if TYPE_CHECKING:
     from zoo.modules.base import ZooModule
@@ -147,6 +146,8 @@ def _command(repo_id: str, recipe: str) -> str:
 
 
 def _circumstances(model: "ZooModule", run: Run) -> str:
+    from zoo.training.recording import versions  # which imports Lightning, that a pull does without
+
     data = [_source(source, commit) for source, commit in run.data.items()]
     told = {
         "data": ", ".join(data) or None,
