@@ -130,6 +130,8 @@ def localised(tmp_path: Path) -> Callable[[str], list[str]]:
         model, data = values["model"], values["data"]
         backbone = small_model(model["class_path"].rpartition(".")[2], tmp_path / "model")
         flags = ["--config", "presets/cpu", "--model.backbone", str(backbone)]
+        if "widths" in model["init_args"].get("head", {}).get("init_args", {}):
+            flags += ["--model.head.widths", "[32, 16]"]
         if data["class_path"] != "zoo.data.Mixture":
             head = model["init_args"].get("head", {})
             return [*flags, "--data.source", source_for(data, head, tmp_path / "data")]

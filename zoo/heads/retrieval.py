@@ -74,6 +74,10 @@ class EmbeddingMetrics(Metrics):
                 name: torch.tensor(value, device=device)
                 for name, value in measures(ranked, self.relevant).items()
             }
+        if (
+            not self.kind
+        ):  # nothing was compared: a run's first look may end before the texts that are searched
+            return {}
         more: dict[str, Metric] = {"accuracy": self.accuracy}
         if self.kind == "scores":
             more = {"pearson": self.pearson, "spearman": self.spearman}

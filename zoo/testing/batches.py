@@ -51,7 +51,9 @@ def batch_for(head: str, sizes: Mapping[str, Any], *, seed: int = 0) -> Batch:
 def padded_on_the_left(batch: Batch) -> Batch:
     """The same texts backwards, so that padding stands before them; a text's first token is not told."""
     turned = {name: part.flip(-1) if part.ndim > 1 else part for name, part in batch.items()}
-    if turned["labels"].ndim > 1:
+    if turned["labels"].ndim > 1 and turned["labels"].shape != turned["input_ids"].shape:
+        turned["labels"] = turned["input_ids"].shape[-1] - 1 - turned["labels"]  # places of tokens
+    elif turned["labels"].ndim > 1:
         firsts = turned["attention_mask"].cumsum(-1) == 1
         turned["labels"] = turned["labels"].masked_fill(firsts, IGNORED)
     return turned

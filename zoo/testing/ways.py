@@ -81,7 +81,7 @@ def found_by(module: ZooModule, batch: Batch) -> Found:
     module.zero_grad()
     output = module(**batch)
     output.loss.backward()
-    gradients = {name: part.grad for name, part in module.hub_tensors().items() if part.grad is not None}
+    gradients = module.hub_tensors(gradients=True)
     return Found(output.logits[compared(module, batch, output.logits)], output.loss, gradients)
 
 

@@ -508,6 +508,7 @@ DATA = {
         zoo: a row has 1 fields, the header 2
           at    data.source
           in    short.csv:3
+          a field that holds a comma must stand in quotes
         """,
     ),
     "latin.txt": (
@@ -516,6 +517,7 @@ DATA = {
         zoo: latin.txt is not UTF-8: byte 7
           at    data.source
           in    latin.txt:2
+          save it as UTF-8
         """,
     ),
     "cut.jsonl.gz": (

@@ -174,7 +174,7 @@ def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
     assert refusal(tmp_path) == (
         f"the folder {tmp_path} holds no text\n"
-        "  read are: .txt, .text, .md, .py, .jsonl, .jsonl.gz, .json.gz, .csv"
+        "  read are: .txt, .txt.gz, .text, .md, .py, .jsonl, .jsonl.gz, .json.gz, .csv"
     )
 
 
