@@ -16,6 +16,7 @@ from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError
 from zoo.heads.sequence_classification import SequenceClassificationHead
 from zoo.layers import IGNORED
 from zoo.specs import HubHead
+from zoo.tokenizer import Tokenizer
 
 from .conftest import MODULES, Build
 
@@ -151,7 +152,9 @@ def test_pairs_are_read_as_one_text(build: Build) -> None:
 def test_what_is_no_text_is_refused(build: Build, texts: Any, message: str) -> None:
     module = build("Llama", HEAD)
     assert module.tokenizer is not None
-    module.tokenizer.backend.post_processor = None  # type: ignore[assignment]
+    own = Tokenizer.from_plain(module.tokenizer.to_plain())  # the fixture's serves other tests, too
+    own.backend.post_processor = None  # type: ignore[assignment]
+    module.adopt_tokenizer(own)
     with pytest.raises(GenerationError) as caught:
         module.predict(texts)
     assert str(caught.value) == message

@@ -28,7 +28,8 @@ broken = broken_recipes
 """
 
 
-@pytest.fixture(scope="package")
+# Of a folder that is no package, `package` would mean the whole session.
+@pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Sound plugins, and others that break each promise, on the path of this process and its children."""
     site = tmp_path_factory.mktemp("broken")
