@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pages import table, written
+
 from zoo import registry
 
 PAGE = Path(__file__).with_suffix(".md")
 LEDGER = PAGE.with_name("parity.md")
 ROOT = PAGE.parents[1]
-BEGIN, END = "<!-- python docs/families.py writes from here -->\n", "<!-- to here -->\n"
 
 
 def proven() -> dict[str, list[str]]:
@@ -65,13 +66,6 @@ def borrowed(file: Path) -> str:
     return ", ".join(found)
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
-    heads = (f"| {' | '.join(found[0])} |", f"|{'---|' * len(found[0])}")
-    cells = (f"| {' | '.join(str(cell) for cell in row.values())} |" for row in found)
-    return "\n".join((*heads, *cells)) + "\n"
-
-
 def shared() -> str:
     """What all of them are made of."""
     sizes = {file.stem: lines(file) for file in sorted((ROOT / "zoo" / "layers").glob("*.py"))}
@@ -81,9 +75,7 @@ def shared() -> str:
 
 def page(found: list[dict[str, Any]]) -> str:
     """The page with the table as it is now."""
-    text = PAGE.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}{table(found)}{shared()}{END}{rest.split(END)[1]}"
+    return written(PAGE, table(found) + shared())
 
 
 if __name__ == "__main__":

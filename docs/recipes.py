@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pages import table, written
+
 from zoo import registry
 from zoo.cli import recipes
 
 PAGE = Path(__file__).with_suffix(".md")
-BEGIN, END = "<!-- python docs/recipes.py writes from here -->\n", "<!-- to here -->\n"
 PLACES = ("quickstart", "pretrain", "finetune")
 
 
@@ -34,33 +35,24 @@ def heads(model: dict[str, Any]) -> list[str]:
     return [named(head) for head in given] or alone.get(named(model), [])
 
 
-def row(name: str) -> str:
+def row(name: str) -> dict[str, str]:
     """A recipe's line."""
     path = registry.recipe_path(name)
     values = recipes.read(path).values
     backbone = values["model"]["init_args"]["backbone"]
-    said = path.read_text("utf-8").splitlines()[0].removeprefix("# ")
-    cells = [
-        f"`{name}`",
-        said,
-        f"`{backbone}`" if isinstance(backbone, str) else f"{named(backbone)}, new",
-        ", ".join(dict.fromkeys(heads(values["model"]))),
-        "; ".join(dict.fromkeys(sources(values["data"]))),
-    ]
-    return f"| {' | '.join(cells)} |\n"
-
-
-def table() -> str:
-    """All recipes, those for a first hour first."""
-    names = [name for place in PLACES for name in sorted(registry.recipes()) if name.startswith(f"{place}/")]
-    head = "| recipe | what it does | backbone | heads | data |\n|---|---|---|---|---|\n"
-    return head + "".join(map(row, names))
+    return {
+        "recipe": f"`{name}`",
+        "what it does": path.read_text("utf-8").splitlines()[0].removeprefix("# "),
+        "backbone": f"`{backbone}`" if isinstance(backbone, str) else f"{named(backbone)}, new",
+        "heads": ", ".join(dict.fromkeys(heads(values["model"]))),
+        "data": "; ".join(dict.fromkeys(sources(values["data"]))),
+    }
 
 
 def page() -> str:
-    """docs/recipes.md with the table that the recipes make now."""
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    return f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
+    """The page with the table that the recipes make now, those for a first hour first."""
+    names = [name for place in PLACES for name in sorted(registry.recipes()) if name.startswith(f"{place}/")]
+    return written(PAGE, table([row(name) for name in names]))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pages import table, written
 
 import zoo
 from zoo.training.footprint import Plan, footprint
 
 PAGE = Path(__file__).with_suffix(".md")
-BEGIN, END = "<!-- python docs/scaling.py writes from here -->\n", "<!-- to here -->\n"
 TOKENS, DEVICES = 4096, (8, 64, 512, 4096)
 GIB = 2**30
 
@@ -72,20 +72,9 @@ def rows() -> list[dict[str, Any]]:
     return found
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
-    lines = [f"| {' | '.join(found[0])} |", f"|{'---|' * len(found[0])}"]
-    for row in found:
-        cells = (f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values())
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 def page(found: list[dict[str, Any]]) -> str:
     """The page with the table as it is now."""
-    text = PAGE.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}{table(found)}{END}{rest.split(END)[1]}"
+    return written(PAGE, table(found))
 
 
 if __name__ == "__main__":

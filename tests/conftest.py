@@ -1,5 +1,6 @@
 """Every test: a cache of its own, no network, seeds."""
 
+import importlib.util
 import os
 import random
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -43,6 +45,22 @@ def own_environment(cache: None) -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def page_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a script that writes a page of docs/, as it is run there: beside the others."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+
+    def imported(name: str) -> ModuleType:
+        found = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        return module
+
+    return imported
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -1,22 +1,14 @@
 """docs/scaling.md's table is what the command makes now."""
 
-import importlib.util
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "scaling.py"
-
 
 @pytest.fixture
-def script() -> ModuleType:
-    found = importlib.util.spec_from_file_location("scaling", SCRIPT)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+def script(page_script: Callable[[str], ModuleType]) -> ModuleType:
+    return page_script("scaling")
 
 
 def test_a_row_of_the_table_is_what_is_counted_now(
