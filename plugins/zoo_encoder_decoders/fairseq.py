@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from zoo.generation import Cache
-from zoo.layers import ACTIVATIONS, Attention, CrossAttention, DenseTanh, FeedForward, Mask
+from zoo.layers import ACTIVATIONS, Attention, CrossAttention, DenseDropout, FeedForward, Mask
 from zoo.specs import EncoderDecoderSpec, HubHead, require_divides, require_known
 
 Side = Literal["encoder", "decoder"]
@@ -120,7 +120,7 @@ def writer(architecture: str) -> HubHead:
 
 def pooler(spec: Any) -> nn.Module:
     """What stands between the hidden state of a text's end and the labels."""
-    return DenseTanh(spec.hidden_size, spec.classifier_dropout)
+    return DenseDropout(spec.hidden_size, spec.classifier_dropout)
 
 
 def classifier(architecture: str) -> HubHead:

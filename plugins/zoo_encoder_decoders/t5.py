@@ -17,7 +17,7 @@ from zoo.layers import (
     ACTIVATIONS,
     Attention,
     CrossAttention,
-    DenseTanh,
+    DenseDropout,
     KeyValueCache,
     Linear,
     Mask,
@@ -48,7 +48,7 @@ class T5Scale(nn.Module):
 
 def pooler(spec: "T5") -> nn.Module:
     """What stands between the hidden state of a text's end and the labels."""
-    return DenseTanh(spec.hidden_size, spec.classifier_dropout)
+    return DenseDropout(spec.hidden_size, spec.classifier_dropout)
 
 
 @dataclass(frozen=True, kw_only=True)

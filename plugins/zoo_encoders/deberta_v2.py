@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.layers import ACTIVATIONS, Attention, DenseNorm, FeedForward, Linear, Mask
+from zoo.layers import ACTIVATIONS, Attention, DenseDropout, DenseNorm, FeedForward, Linear, Mask
 from zoo.layers.feedforward import autocast_once
 from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_tied
 
@@ -21,21 +21,15 @@ KINDS = ("c2p", "p2c")
 """Whose content is weighed by the distance: the token's that looks, or that of the one it sees."""
 
 
-class DebertaPooler(nn.Module):
-    """A token's hidden state through a layer of its own, before a classifier."""
-
-    def __init__(self, spec: "DebertaV2") -> None:
-        super().__init__()
-        self.first_dropout = nn.Dropout(spec.pooler_dropout)
-        self.dense = Linear(spec.hidden_size, spec.hidden_size)
-        self.activation = ACTIVATIONS[spec.pooler_hidden_act]
-        given = spec.cls_dropout
-        self.dropout = nn.Dropout(spec.hidden_dropout_prob if given is None else given)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(…, hidden_size) in and out."""
-        output: Tensor = self.dropout(self.activation(self.dense(self.first_dropout(hidden))))
-        return output
+def pooler(spec: "DebertaV2") -> nn.Module:
+    """What stands between the first token's hidden state and the labels."""
+    given = spec.cls_dropout
+    return DenseDropout(
+        spec.hidden_size,
+        spec.hidden_dropout_prob if given is None else given,
+        first_dropout=spec.pooler_dropout,
+        activation=spec.pooler_hidden_act,
+    )
 
 
 def transform(spec: "DebertaV2") -> nn.Module:
@@ -214,7 +208,7 @@ class DebertaV2(EncoderSpec):
             "DebertaV2ForSequenceClassification",
             {"pooler.dense.{}": "transform.dense.{}", "classifier.{}": "projection.{}"},
             bias=True,
-            transform=DebertaPooler,
+            transform=pooler,
         ),
         "TokenClassification": HubHead(
             "DebertaV2ForTokenClassification",
@@ -229,7 +223,7 @@ class DebertaV2(EncoderSpec):
             "DebertaV2ForMultipleChoice",
             {"pooler.dense.{}": "transform.dense.{}", "classifier.{}": "projection.{}"},
             bias=True,
-            transform=DebertaPooler,
+            transform=pooler,
         ),
     }
     aliases = {"cls.predictions.decoder.bias": "cls.predictions.bias"}

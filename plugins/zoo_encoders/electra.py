@@ -8,23 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from zoo.layers import ACTIVATIONS, Attention, DenseNorm, FeedForward, Linear, Mask
+from zoo.layers import ACTIVATIONS, Attention, DenseDropout, DenseNorm, FeedForward, Linear, Mask
 from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_tied
 
 
-class ElectraPooler(nn.Module):
-    """A token's hidden state through a layer of its own, before a classifier; always with gelu."""
-
-    def __init__(self, spec: "Electra") -> None:
-        super().__init__()
-        given = spec.classifier_dropout
-        self.dense = Linear(spec.hidden_size, spec.hidden_size)
-        self.dropout = nn.Dropout(spec.hidden_dropout_prob if given is None else given)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(…, hidden_size) in and out."""
-        output: Tensor = self.dropout(nn.functional.gelu(self.dense(self.dropout(hidden))))
-        return output
+def pooler(spec: "Electra") -> nn.Module:
+    """What stands between the first token's hidden state and the labels; always with gelu."""
+    given = spec.classifier_dropout
+    dropout = spec.hidden_dropout_prob if given is None else given
+    return DenseDropout(spec.hidden_size, dropout, activation="gelu")
 
 
 def transform(spec: "Electra") -> nn.Module:
@@ -119,7 +111,7 @@ class Electra(EncoderSpec):
             "ElectraForSequenceClassification",
             {"classifier.dense.{}": "transform.dense.{}", "classifier.out_proj.{}": "projection.{}"},
             bias=True,
-            transform=ElectraPooler,
+            transform=pooler,
         ),
     }
     inputs = frozenset({"token_type_ids"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.layers import ACTIVATIONS, Attention, DenseNorm, DenseTanh, FeedForward, Mask, RelativePositions
+from zoo.layers import ACTIVATIONS, Attention, DenseDropout, DenseNorm, FeedForward, Mask, RelativePositions
 from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_tied
 
 PADDING = 1
@@ -22,7 +22,7 @@ def transform(spec: "MPNet") -> nn.Module:
 
 def pooler(spec: "MPNet") -> nn.Module:
     """What stands between the first token's hidden state and the labels."""
-    return DenseTanh(spec.hidden_size, spec.hidden_dropout_prob)
+    return DenseDropout(spec.hidden_size, spec.hidden_dropout_prob)
 
 
 def dropped(spec: "MPNet") -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.layers import ACTIVATIONS, Attention, DenseNorm, DenseTanh, FeedForward, Mask
+from zoo.layers import ACTIVATIONS, Attention, DenseDropout, DenseNorm, FeedForward, Mask
 from zoo.specs import EncoderSpec, HubHead, require_divides, require_known, require_tied
 
 MODEL_TYPES = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
@@ -26,7 +26,7 @@ def transform(spec: "Roberta") -> nn.Module:
 def pooler(spec: "Roberta") -> nn.Module:
     """What stands between the first token's hidden state and the labels."""
     given = spec.classifier_dropout
-    return DenseTanh(spec.hidden_size, spec.hidden_dropout_prob if given is None else given)
+    return DenseDropout(spec.hidden_size, spec.hidden_dropout_prob if given is None else given)
 
 
 def dropped(spec: "Roberta") -> nn.Module:

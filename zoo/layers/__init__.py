@@ -22,15 +22,15 @@ from zoo.layers.positions import (
     RotaryPositions,
     SinusoidalPositions,
 )
-from zoo.layers.transforms import DenseNorm, DenseTanh
+from zoo.layers.transforms import DenseDropout, DenseNorm
 
 __all__ = [
     "ACTIVATIONS",
     "IGNORED",
     "Attention",
     "CrossAttention",
+    "DenseDropout",
     "DenseNorm",
-    "DenseTanh",
     "Experts",
     "FeedForward",
     "GatedFeedForward",

@@ -1,6 +1,5 @@
 """What stands between hidden states and a head's projection."""
 
-import torch
 from torch import Tensor, nn
 
 from zoo.layers.feedforward import ACTIVATIONS
@@ -38,20 +37,31 @@ class DenseNorm(nn.Module):
         return output
 
 
-class DenseTanh(nn.Module):
+class DenseDropout(nn.Module):
     """A layer of its own between dropouts, before labels.
 
     Args:
         hidden_size: Width of the hidden states.
-        dropout: Probability of dropping a channel before the layer, and after it, in training.
+        dropout: Probability of dropping a channel after the layer, in training.
+        first_dropout: The same before it; by default as after it.
+        activation: A name of `ACTIVATIONS`.
     """
 
-    def __init__(self, hidden_size: int, dropout: float) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        dropout: float,
+        *,
+        first_dropout: float | None = None,
+        activation: str = "tanh",
+    ) -> None:
         super().__init__()
+        self.first_dropout = nn.Dropout(dropout if first_dropout is None else first_dropout)
         self.dense = Linear(hidden_size, hidden_size)
+        self.activation = ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(…, hidden_size) in and out."""
-        output: Tensor = self.dropout(torch.tanh(self.dense(self.dropout(hidden))))
+        output: Tensor = self.dropout(self.activation(self.dense(self.first_dropout(hidden))))
         return output
