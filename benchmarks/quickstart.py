@@ -173,7 +173,7 @@ def endless(data: Any) -> Iterator[Batch]:
 def unpacked(recipe: dict[str, Any], data: Any) -> Any:
     """The data of a recipe that packs, as many examples a batch, each in a row of its own."""
     data.setup("fit")
-    num_examples = len(data.pairs()[0]) / len(data.train_dataloader())
+    num_examples = len(data.examples()[0]) / len(data.train_dataloader())
     arguments = {**recipe["init_args"], "row_tokens": None, "batch_size": round(num_examples)}
     padded = made({**recipe, "init_args": arguments})
     padded.setup("fit")

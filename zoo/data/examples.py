@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Container, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from zoo.data.bad_rows import OnBadRow
 from zoo.data.base import TokenizerKind, ZooData, require_least
@@ -36,6 +36,9 @@ class ExampleData(ZooData, Generic[E]):
         num_workers: Processes that make batches.
         on_bad_row: Whether a row that cannot be used is an error, or is left out and counted.
     """
+
+    noun: ClassVar[str] = "example"
+    """What messages call one."""
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class ExampleData(ZooData, Generic[E]):
             self._parts = self.read()
         for part, name in zip(self._parts, ("train on", "hold out"), strict=True):
             if not part:
-                raise DataError(f"there is no example to {name}", hint="give more, or another split")
+                raise DataError(f"there is no {self.noun} to {name}", hint="give more, or another split")
         return self._parts
 
     def read(self) -> tuple[list[E], list[E]]:

@@ -12,7 +12,7 @@ from zoo.testing.heads import HeadSubject
 from zoo.testing.modules import ModuleSubject
 from zoo.testing.profiles import API, profile
 from zoo.testing.recipes import RecipesSubject
-from zoo.testing.report import Report, Section
+from zoo.testing.report import Section
 
 SUBJECTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(registry.FAMILIES, ("family", Family)),
@@ -78,18 +78,3 @@ def _outcomes(kind: str, subject: Any, expected: dict[str, str], api: int, fast:
             yield Outcome(check.name, check.sentence, "skipped", _FAST)
         else:
             yield run(check, subject, expected)
-
-
-def check_plugin(plugin: str, api: int = API, *, fast: bool = False) -> Report:
-    """Holds a plugin to what is promised of it.
-
-    Args:
-        plugin: The name of an installed distribution.
-        api: The version of the profiles.
-        fast: Whether checks that take seconds are left out.
-
-    Raises:
-        UnknownNameError: No such plugin is installed.
-    """
-    entries = entries_of(plugin)
-    return Report(entries[0].distribution, entries[0].version, api, list(sections(entries, api, fast=fast)))

@@ -112,7 +112,7 @@ def test_pairs_without_one_side_are_left_out(tmp_path: Path) -> None:
     source = tmp_path / "rows.jsonl"
     source.write_text("\n".join(map(json.dumps, [*rows, {"input": "alone"}])))
     data = TextPairs(str(source), on_bad_row="skip")
-    assert (sum(map(len, data.pairs())), data.bad_rows.count) == (40, 1)
+    assert (sum(map(len, data.examples())), data.bad_rows.count) == (40, 1)
 
 
 # Met while batches are made

@@ -183,7 +183,7 @@ def test_a_batch_holds_no_more_tokens_than_asked(kind: Any, source: str) -> None
     data.setup("fit")
     rows = [batch["input_ids"].shape for batch in data.train_dataloader()]
     assert max(height * width for height, width in rows) <= 256
-    training = data.pairs()[0] if kind is TextPairs else data.examples()[0]
+    training = data.examples()[0]
     assert sum(height for height, _ in rows) == len(training)
     assert len({height for height, _ in rows}) > 1
 

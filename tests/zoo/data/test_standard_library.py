@@ -131,7 +131,7 @@ def test_lines_are_read_without_their_spaces(library: Path) -> None:
     for index, path in enumerate(sorted(library.glob("package*/*.py"))):
         text = f"    x{index} = {index} + 1  # in\tits own words\nshort\n{'a b ' * 20}\nü = 1\nimport os\n"
         path.write_text(path.read_text() + text)
-    training, held_out = StandardLibraryLines(validation_fraction=0.3).pairs()
+    training, held_out = StandardLibraryLines(validation_fraction=0.3).examples()
     pairs = training + held_out
     assert ("x7=7+1#in\titsownwords", "x7 = 7 + 1  # in\tits own words") in pairs
     for pair in pairs:
@@ -141,11 +141,11 @@ def test_lines_are_read_without_their_spaces(library: Path) -> None:
     assert len({pair.target for pair in pairs}) == len(pairs)
     assert not {pair.input for pair in training} & {pair.input for pair in held_out}
     assert ("importos", "import os") in training  # it stands on both sides
-    assert StandardLibraryLines(validation_fraction=0.3).pairs() == (training, held_out)
+    assert StandardLibraryLines(validation_fraction=0.3).examples() == (training, held_out)
 
 
 def test_as_many_lines_are_held_out_as_are_asked_for_at_most(library: Path) -> None:
-    whole = StandardLibraryLines(validation_fraction=0.3).pairs()[1]
-    some = StandardLibraryLines(validation_fraction=0.3, max_held_out=4).pairs()[1]
+    whole = StandardLibraryLines(validation_fraction=0.3).examples()[1]
+    some = StandardLibraryLines(validation_fraction=0.3, max_held_out=4).examples()[1]
     assert len(whole) > len(some) == 4
     assert set(some) <= set(whole)

@@ -28,7 +28,7 @@ def data_of(source: str, **choices: Any) -> TextPairs:
 def test_what_is_written_ends_and_padding_is_no_label(tmp_path: Path) -> None:
     data = data_of(write(tmp_path / "pairs.jsonl"))
     data.setup("fit")
-    held_out, tokenizer, seen = data.pairs()[1], data._tokenizer, 0
+    held_out, tokenizer, seen = data.examples()[1], data._tokenizer, 0
     assert tokenizer is not None
     for batch in data.val_dataloader():
         for ids, real, labels in zip(
@@ -51,7 +51,7 @@ def test_an_end_that_is_padding_elsewhere_is_learnt_all_the_same(
     assert tokenizer is not None
     tokenizer.config["pad_token"] = tokenizer.config["eos_token"]
     assert tokenizer.special_id("pad_token") == data._eos
-    training, _ = data.pairs()
+    training, _ = data.examples()
     labels = data.collate(training[:6])["labels"]
     assert (labels == data._eos).sum() == 6
 
@@ -69,10 +69,10 @@ def test_pairs_of_one_text_are_on_one_side_and_always_the_same(tmp_path: Path) -
     source = write(tmp_path / "pairs.jsonl")
     with open(source, "a") as file:
         file.write("".join(f'{{"input": "text{index}", "target": "other"}}\n' for index in range(60)))
-    training, held_out = data_of(source).pairs()
+    training, held_out = data_of(source).examples()
     assert len(training) + len(held_out) == 120
     assert not {pair.input for pair in training} & {pair.input for pair in held_out}
-    assert data_of(source).pairs() == (training, held_out)
+    assert data_of(source).examples() == (training, held_out)
 
 
 @pytest.mark.parametrize(
@@ -88,21 +88,21 @@ def test_a_row_that_is_wrong_is_refused_with_its_place(tmp_path: Path, line: str
     with open(source, "a") as file:
         file.write(line)
     with pytest.raises(DataError) as caught:
-        data_of(source).pairs()
+        data_of(source).examples()
     assert (caught.value.message, caught.value.source) == (message, f"{source}:4")
 
 
 def test_plain_text_holds_no_pairs(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(DataError) as caught:
-        data_of(str(tmp_path / "a.txt")).pairs()
+        data_of(str(tmp_path / "a.txt")).examples()
     assert str(caught.value) == (f"{tmp_path / 'a.txt'} is one text, it has no `target`\n  give jsonl or csv")
 
 
 @pytest.mark.parametrize(("number", "message"), [(0, "is empty"), (1, "there is no pair to train on")])
 def test_too_little_is_refused(tmp_path: Path, number: int, message: str) -> None:
     with pytest.raises(DataError) as caught:
-        data_of(write(tmp_path / "pairs.jsonl", number)).pairs()
+        data_of(write(tmp_path / "pairs.jsonl", number)).examples()
     assert message in caught.value.message
 
 

@@ -198,7 +198,7 @@ def test_an_encoder_decoder_learns_writes_and_is_kept(folder: Path, tmp_path: Pa
     assert measures["val/loss"] < 3.5  # of log(270) = 5.6
     found = trainer.predict(module, datamodule=data)
     assert found is not None
-    texts = [pair.input for pair in data.pairs()[1]]
+    texts = [pair.input for pair in data.examples()[1]]
     assert [one for batch in found for one in batch] == module.predict(texts)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     zoo.save(module, tmp_path / "saved")
