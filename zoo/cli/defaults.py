@@ -61,7 +61,15 @@ _NOISE = (
     "to estimate number of stepping batches",
     "`Trainer.fit` stopped",
     "Automatic Mixed Precision",
+    "torchvision is not installed",
 )
+
+_SPEAKERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+    "torch.onnx._internal.exporter._registration",
+)
+"""The loggers that say so."""
 
 _HARMLESS = (
     ".*does not have many workers.*",
@@ -74,8 +82,8 @@ _HARMLESS = (
 
 
 def quiet() -> None:
-    """Leaves out what Lightning says about hardware that is not there and choices that are meant."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+    """Leaves out what Lightning and torch say of hardware that is not there and choices that are meant."""
+    for name in _SPEAKERS:
         logging.getLogger(name).addFilter(
             lambda record: not any(noise in record.getMessage() for noise in _NOISE)
         )

@@ -20,8 +20,10 @@ def run(verb: str, arguments: list[str]) -> None:
     choices = parser.parse_args(arguments)
 
     import zoo
+    from zoo.cli.defaults import quiet
     from zoo.hub import to_gguf, to_onnx
 
+    quiet()
     folder, model = Path(choices.folder), zoo.load(choices.model)
     write = {"hf": zoo.save, "onnx": to_onnx.export, "gguf": to_gguf.export}[choices.format]
     write(model, folder, head=choices.head)

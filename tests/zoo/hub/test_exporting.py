@@ -138,6 +138,16 @@ def test_a_graph_lies_beside_what_a_reader_needs(
     assert_close(zoo.load(tmp_path / "model")(torch.arange(3, 9)[None]).logits, before, rtol=0, atol=0)
 
 
+@pytest.mark.slow
+def test_the_command_says_what_it_wrote_and_nothing_else(
+    model: DecoderModule, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    zoo.save(model, tmp_path / "model")
+    run = request.getfixturevalue("zoo")
+    done = run("export", str(tmp_path / "model"), str(tmp_path / "onnx"), "--format", "onnx")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # gguf
 
 ALL = {"use_sliding_window": False, "layer_types": None}
