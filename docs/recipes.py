@@ -10,7 +10,7 @@ from zoo import registry
 from zoo.cli import recipes
 
 PAGE = Path(__file__).with_suffix(".md")
-PLACES = ("quickstart", "pretrain", "finetune")
+PLACES = ("quickstart", "pretrain", "finetune", "chat")
 
 
 def named(node: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import yaml
 import zoo
 from zoo import registry
 from zoo.cli import recipes
+from zoo.data.base import TokenizerKind
 from zoo.tokenizer import train
 
 SENTENCES = [
@@ -18,6 +19,8 @@ SENTENCES = [
     "is the mat red", "who ran to the sun", "the dog is lazy", "a cat jumps over the mat",
 ]  # fmt: skip
 SHAPES = {"EncoderModule": "Bert", "DecoderModule": "Llama", "EncoderDecoderModule": "Transformer"}
+KINDS: dict[str, TokenizerKind] = {"Bert": "wordpiece", "Llama": "bpe", "Transformer": "unigram"}
+"""What their tokenizers are; what writes needs an end of text."""
 NUM_ROWS = 40
 
 Rows = Iterator[dict[str, Any]]
@@ -69,6 +72,14 @@ def paired(head: dict[str, Any]) -> Rows:
         yield dict.fromkeys(("en", "dialogue"), text) | dict.fromkeys(("de", "summary"), other)
 
 
+def talked(head: dict[str, Any]) -> Rows:
+    """Conversations of two turns."""
+    for number in range(NUM_ROWS):
+        roles = ("user", "assistant", "user", "assistant")
+        said = (SENTENCES[(number + turn) % len(SENTENCES)] for turn in range(len(roles)))
+        yield {"messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]}
+
+
 WRITERS: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "TextClassification": labelled,
     "TokenClassification": worded,
@@ -76,6 +87,7 @@ WRITERS: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "NumberChoice": solved,
     "Similarity": alike,
     "TextPairs": paired,
+    "Conversations": talked,
 }
 """What the rows of each kind of data are, given the head's arguments."""
 
@@ -113,10 +125,10 @@ def small_model(module: str, folder: Path) -> Path:
     family = SHAPES[module]
     (group,) = {entry.group for entry in registry.entries() if entry.attribute == family}
     spec = registry.attribute(group, family)
-    sizes = {**spec.tiny, "vocab_size": 300, "max_position_embeddings": 512, "pad_token_id": 0}
+    sizes = {**spec.tiny, "vocab_size": 300, "max_position_embeddings": 2048, "pad_token_id": 0}
     model = getattr(zoo.modules, module)(spec(**sizes), heads={})
     model.build()
-    kind = "unigram" if module == "EncoderDecoderModule" else "wordpiece"  # what writes needs an end of text
+    kind = KINDS[family]
     model.adopt_tokenizer(train(kind, [*SENTENCES, "vexing judges 0123456789"], sizes["vocab_size"]))
     return zoo.save(model, folder)
 
@@ -132,6 +144,8 @@ def localised(tmp_path: Path) -> Callable[[str], list[str]]:
         flags = ["--config", "presets/cpu", "--model.backbone", str(backbone)]
         if "widths" in model["init_args"].get("head", {}).get("init_args", {}):
             flags += ["--model.head.widths", "[32, 16]"]
+        if "row_tokens" in data["init_args"]:  # of rows as long as a recipe's, small data fill none
+            flags += ["--data.max_length", "256", "--data.row_tokens", "256"]
         if data["class_path"] != "zoo.data.Mixture":
             head = model["init_args"].get("head", {})
             return [*flags, "--data.source", source_for(data, head, tmp_path / "data")]

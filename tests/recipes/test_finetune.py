@@ -8,7 +8,7 @@ import pytest
 
 from zoo import registry
 
-RECIPES = sorted(name for name in registry.recipes() if name.startswith("finetune/"))
+RECIPES = sorted(name for name in registry.recipes() if name.startswith(("finetune/", "chat/")))
 LONGEST = 40
 """Lines of a recipe."""
 

@@ -25,7 +25,9 @@ def test_every_file_of_the_recipes_folder_is_a_packaged_recipe() -> None:
 def test_a_packaged_recipe_holds(
     name: str, command: Callable[..., Any], workplace: Path, localised: Callable[[str], list[str]]
 ) -> None:
-    flags = localised(name) if name.startswith("finetune/") else []  # they name what lies on the Hub
+    flags = (
+        localised(name) if name.startswith(("finetune/", "chat/")) else []
+    )  # they name what lies on the Hub
     if name.startswith("presets/"):  # a fragment: it holds with what it is made for
         settings = yaml.safe_load(RECIPES[name].read_text())
         assert settings.keys() <= {"base", "trainer"}

@@ -3,14 +3,16 @@
 Radford et al., 2018: https://cdn.openai.com/research-covers/language-unsupervised/language_understanding_paper.pdf
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from zoo.heads.base import Batch, Loss
 from zoo.heads.language_model import LanguageModelHead
 from zoo.specs import BackboneSpec, HeadSpec, Shape
+from zoo.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,3 +40,9 @@ class CausalLMHead(LanguageModelHead):
             batch: `labels` (batch, tokens) stand beside their own token, as on the Hub; -100 is none.
         """
         return super().loss(hidden_BTD[:, :-1], {"labels": batch["labels"][:, 1:]})
+
+    def encode(self, texts: Sequence[Any], tokenizer: Tokenizer, max_length: int) -> Batch:
+        """Texts to be continued, or chats to be answered."""
+        if any(isinstance(text, str) for text in texts):
+            return super().encode(texts, tokenizer, max_length)
+        return dict(tokenizer.batch_chats(texts, add_generation_prompt=True))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import tokenizers
 import torch
 from torch import Tensor
@@ -176,15 +177,44 @@ class Tokenizer:
             GenerationError: There is no such template, or it refuses the messages.
             CheckpointError: The template is no Jinja.
         """
-        given = {"tools": tools, "documents": None, "add_generation_prompt": add_generation_prompt, **values}
-        text = chat.chosen(self.chat_templates, template, bool(tools))
-        return chat.render(text, messages, **{**special_tokens.named(self.config), **given})
+        given = {"tools": tools, "add_generation_prompt": add_generation_prompt, **values}
+        return chat.render(
+            chat.chosen(self.chat_templates, template, bool(tools)), messages, **self._read(given)
+        )
+
+    def _read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What a template reads besides messages."""
+        return {**special_tokens.named(self.config), "documents": None, **given}
 
     def encode_chat(self, messages: Sequence[Message], **choices: Any) -> list[int]:
         """Ids of a chat; the template writes the special tokens, so none are put around it."""
         self.backend.encode_special_tokens = False
         text = self.apply_chat_template(messages, **choices)
         return list(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_answers(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
+        """Ids of a chat, and which of them hold what the assistant says, its end of turn included.
+
+        Raises:
+            GenerationError: As `apply_chat_template` does; or the template does not tell.
+        """
+        self.backend.encode_special_tokens = False
+        template, values = chat.chosen(self.chat_templates, None, False), self._read({"tools": None})
+        text, spans = chat.with_answers(template, messages, **values)
+        found = self.backend.encode(text, add_special_tokens=False)
+        spoken = np.zeros(len(text) + 1, dtype=bool)
+        for start, end in spans:
+            spoken[start:end] = True
+        # A token of spaces alone may have shrunk to its end.
+        is_answer = [bool(spoken[min(start, end - 1) : end].any()) for start, end in found.offsets]
+        return list(found.ids), is_answer
+
+    def batch_chats(self, chats: Sequence[Sequence[Message]], **choices: Any) -> dict[str, Tensor]:
+        """Chats as the tensors of `batch`, none of them cut."""
+        rows = [self.encode_chat(messages, **choices) for messages in chats]
+        padding = self.special_id("pad_token") or 0
+        real = [[1] * len(row) for row in rows]
+        return {"input_ids": self.filled(rows, padding), "attention_mask": self.filled(real, 0)}
 
     def batch(
         self, texts: Sequence[str | tuple[str, str]], *, max_length: int | None = None

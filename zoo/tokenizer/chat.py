@@ -4,7 +4,9 @@ The templates are Jinja, as in transformers, and come from strangers: they run i
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -20,14 +22,38 @@ Message = Mapping[str, Any]
 """`role`, `content` and whatever else the template reads."""
 
 
+Spans = list[tuple[int, int]]
+"""Where pieces of a text begin and end, in characters."""
+
+PLAIN = """\
+{{- bos_token or '' }}
+{%- for message in messages %}
+    {{- '<|' + message.role + '|>\n' }}
+    {%- if message.role == 'assistant' %}
+        {%- generation %}{{ message.content + eos_token }}{% endgeneration %}{{ '\n' }}
+    {%- else %}
+        {{- message.content + '\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"""
+"""A template for models that bring none: roles in words, so that no token is new."""
+
+# No message can spell these: they are drawn anew in each process.
+_BEGIN, _END = (f"{{{secrets.token_hex(16)}}}" for _ in range(2))
+
+
 class _Generation(Extension):
-    """`{% generation %}` marks what the assistant said, for training; a rendering shows it as it stands."""
+    """`{% generation %}` marks what the assistant says, for training."""
 
     tags = {"generation"}  # noqa: RUF012 - as the parent says
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        inside = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_marked"), [], [], inside).set_lineno(line)
+
+    def _marked(self, caller: Callable[[], str]) -> str:
+        return f"{_BEGIN}{caller()}{_END}"
 
 
 def _tojson(
@@ -79,6 +105,45 @@ def render(template: str, messages: Sequence[Message], **values: Any) -> str:
         CheckpointError: The template is no Jinja.
         GenerationError: There are no messages, they are not plain, or the template refuses them.
     """
+    return _marked(template, messages, values).replace(_BEGIN, "").replace(_END, "")
+
+
+def with_answers(template: str, messages: Sequence[Message], **values: Any) -> tuple[str, Spans]:
+    """The same, and where in it the assistant speaks.
+
+    The template's `{% generation %}` tells. Where it has none, an answer is what a rendering up to it adds to
+    one of the messages before with `add_generation_prompt`; an answer before all questions is not counted.
+
+    Raises:
+        CheckpointError: The template is no Jinja.
+        GenerationError: As `render` does; or neither way tells answers apart.
+    """
+    marked = _marked(template, messages, values)
+    text, spans = "", []
+    for number, piece in enumerate(re.split(f"{_BEGIN}|{_END}", marked)):
+        if number % 2:
+            spans.append((len(text), len(text) + len(piece)))
+        text += piece
+    return text, spans or _added(text, template, messages, values)
+
+
+def _added(text: str, template: str, messages: Sequence[Message], values: Mapping[str, Any]) -> Spans:
+    spans = []
+    for number, message in enumerate(messages):
+        if number and message["role"] == "assistant":
+            asked = render(template, messages[:number], **{**values, "add_generation_prompt": True})
+            answered = render(template, messages[: number + 1], **values)
+            if not (text.startswith(answered) and answered.startswith(asked)):
+                raise GenerationError(
+                    "the chat template does not tell the assistant's words apart: what it makes of the "
+                    f"first {number + 1} messages is not how it begins all {len(messages)}",
+                    hint="give a template that marks them by {% generation %} … {% endgeneration %}",
+                )
+            spans.append((len(asked), len(answered)))
+    return spans
+
+
+def _marked(template: str, messages: Sequence[Message], values: Mapping[str, Any]) -> str:
     if not messages:
         raise GenerationError("a chat needs at least one message")
     kept = [{key: value for key, value in message.items() if value is not None} for message in messages]

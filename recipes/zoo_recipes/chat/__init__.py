@@ -1,0 +1,1 @@
+"""Recipes of dialogue: conversations, then preferences."""
