@@ -87,9 +87,8 @@ class TextMetrics(Callback):
             name = pl_module.head_name(part.head)
             questions = part.questions()[: self.max_texts] if pl_module.head(name).generates else []
             if questions:
-                prefix = "val/" if len(pl_module.head_specs) == 1 else f"val/{name}/"
                 for metric, value in self._measured(pl_module, questions, name).items():
-                    pl_module.log(f"{prefix}{metric}", value, rank_zero_only=False)
+                    pl_module.log(f"val/{pl_module.prefix(name)}{metric}", value, rank_zero_only=False)
 
     def _measured(
         self, module: GeneratingModule, questions: Sequence[tuple[str, str]], head: str

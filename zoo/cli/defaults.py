@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressB
 from zoo.callbacks.bad_numbers import BadNumbers
 from zoo.callbacks.checkpoint import Checkpoint
 from zoo.callbacks.grad_norm import GradNorm
+from zoo.callbacks.metrics_file import MetricsFile
 from zoo.callbacks.predictions import Predictions
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.throughput import Throughput
@@ -32,6 +33,7 @@ def trainer_defaults(run_name: str) -> dict[str, Any]:
             GradNorm(),
             BadNumbers(),
             Predictions(),
+            MetricsFile(),
         ],
     }
 

@@ -58,6 +58,28 @@ class Loss:
         return self.total if self.added is None else self.total + self.added * self.num_labels
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a head makes of the rows of a batch that carry a label, for people to look at."""
+
+    rows: Tensor
+    """Their numbers in the batch."""
+    losses: Tensor
+    """What each loses, (rows)."""
+    said: list[str]
+    """What the head says of each, in words."""
+    right: list[str]
+    """What is right."""
+    labels: Tensor | None = None
+    """Where the head chooses among answers, the number of each that is right, (answers)."""
+    predicted: Tensor | None = None
+    """The number of each that is told."""
+    confidence: Tensor | None = None
+    """How sure the head is of it, from 0 to 1."""
+    names: Sequence[str] | None = None
+    """Of the answers by number, where they are the same for all rows."""
+
+
 class Metrics(nn.Module, ABC):
     """Running measures over the batches of an evaluation, summed over ranks by torchmetrics."""
 
@@ -97,6 +119,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def metrics(self) -> Metrics:
         """Fresh measures for an evaluation."""
+
+    def look(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> Look | None:
+        """What can be looked at of a batch with labels; None: nothing row by row."""
+        return None
 
     def encode(self, texts: Sequence[Any], tokenizer: Tokenizer, max_length: int) -> Batch:
         """What the model reads to predict something of each of these texts or pairs of texts."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.errors import GenerationError
 from zoo.heads.answers import AnswerMetrics
-from zoo.heads.base import Batch, Head, Loss, padded_rows
+from zoo.heads.base import Batch, Head, Look, Loss, padded_rows
 from zoo.heads.windows import windows
 from zoo.layers import IGNORED
 from zoo.specs import BackboneSpec, HeadSpec, Shape, require_positive
@@ -104,6 +104,19 @@ class ExtractiveQAHead(Head):
     def metrics(self) -> AnswerMetrics:
         """Loss in nats per end, exact matches and F1 of words, by SQuAD's rules."""
         return AnswerMetrics()
+
+    def look(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> Look | None:
+        """The answer to each question that is right, and the one that is told; the worst window's loss."""
+        if "example" not in batch or bool((batch["labels"] == IGNORED).all()):
+            return None
+        logits_BT2 = self(hidden_BTD, batch).float()
+        losses_B = F.cross_entropy(logits_BT2, batch["labels"], reduction="none").sum(-1)
+        windows_E = [(batch["example"] == number).nonzero().flatten() for number in batch["example"].unique()]
+        worst_E = torch.stack([rows[losses_B[rows].argmax()] for rows in windows_E])
+        best = [found[0] for found in self.best(logits_BT2, batch)]
+        said = [text[answer.start : answer.end] for text, answer in zip(batch["texts"], best, strict=True)]
+        right = [" / ".join(dict.fromkeys(answers)) for answers in batch["answers"]]
+        return Look(worst_E, losses_B[worst_E], said, right)
 
     def encode(self, texts: Sequence[Any], tokenizer: Tokenizer, max_length: int) -> Batch:
         """Pairs of a question and a text as windows.

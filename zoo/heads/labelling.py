@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import (
@@ -12,7 +13,7 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from zoo.heads.base import Batch, Loss
+from zoo.heads.base import Batch, Look, Loss
 from zoo.heads.comparing import ComparingMetrics
 from zoo.heads.pooled import PooledHead
 from zoo.layers import IGNORED
@@ -46,6 +47,16 @@ class SequenceClassificationHead(PooledHead):
             mcc=MulticlassMatthewsCorrCoef(number),
         )
 
+    def look(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> Look:
+        """Each text's label, and the likeliest one."""
+        is_labelled = batch["labels"] != IGNORED
+        labels, logits = batch["labels"][is_labelled], self(hidden_BTD, batch).float()[is_labelled]
+        confidence, predicted = logits.softmax(-1).max(-1)
+        said, right = ([self.labels[number] for number in part.tolist()] for part in (predicted, labels))
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        rows = is_labelled.nonzero().flatten()
+        return Look(rows, losses, said, right, labels, predicted, confidence, self.labels)
+
     def predict(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> list[Any]:
         """The likeliest label of each text and its probability."""
         scores, numbers = self(hidden_BTD, batch).float().softmax(-1).max(-1)
@@ -78,6 +89,21 @@ class MultiLabelHead(PooledHead):
             f1=MultilabelF1Score(number, average="macro"),
             f1_micro=MultilabelF1Score(number, average="micro"),
         )
+
+    def look(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> Look:
+        """Each text's labels, and those that hold likelier than not; every label is an answer of its own."""
+        is_labelled = (batch["labels"] != IGNORED).all(-1)
+        labels, logits = batch["labels"][is_labelled].long(), self(hidden_BTD, batch).float()[is_labelled]
+        losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none").mean(-1)
+        scores = logits.sigmoid()
+        predicted = (scores >= 0.5).long()
+        said, right = ([self._in_words(row) for row in part.tolist()] for part in (predicted, labels))
+        confidence = torch.maximum(scores, 1 - scores).flatten()
+        rows = is_labelled.nonzero().flatten()
+        return Look(rows, losses, said, right, labels.flatten(), predicted.flatten(), confidence)
+
+    def _in_words(self, holds: list[int]) -> str:
+        return ", ".join(label for label, held in zip(self.labels, holds, strict=True) if held)
 
     def predict(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> list[Any]:
         """The labels of each text that hold likelier than not, and the probability of every label."""

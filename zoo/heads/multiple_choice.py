@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchmetrics.classification import BinaryAccuracy
 
 from zoo.errors import GenerationError
-from zoo.heads.base import Batch, Loss, padded_rows
+from zoo.heads.base import Batch, Look, Loss, padded_rows
 from zoo.heads.comparing import ComparingMetrics
 from zoo.heads.pooled import PooledHead
 from zoo.layers import IGNORED
@@ -71,6 +71,20 @@ class MultipleChoiceHead(PooledHead):
     def metrics(self) -> ComparingMetrics:
         """Loss in nats per question, and accuracy."""
         return ComparingMetrics(accuracy=BinaryAccuracy())
+
+    def look(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> Look:
+        """The answer to each question that is right, and the likeliest one."""
+        is_labelled = batch["labels"] != IGNORED
+        labels, logits = batch["labels"][is_labelled], self(hidden_BTD, batch).float()[is_labelled]
+        confidence, predicted = logits.softmax(-1).max(-1)
+        num_choices = batch["num_choices"]
+        firsts = (num_choices.cumsum(0) - num_choices)[is_labelled]
+        said, right = (
+            [tokenizer.decode(ids) for ids in batch["input_ids"][firsts + part].tolist()]
+            for part in (predicted, labels)
+        )
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        return Look(firsts, losses, said, right, labels, predicted, confidence)
 
     def encode(self, texts: Sequence[Any], tokenizer: Tokenizer, max_length: int) -> Batch:
         """Questions and their answers, each read as a pair.

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, PearsonCorrCoef
 
-from zoo.heads.base import Batch, Loss
+from zoo.heads.base import Batch, Look, Loss
 from zoo.heads.comparing import ComparingMetrics, spearman
 from zoo.heads.pooled import PooledHead
 from zoo.layers import IGNORED
@@ -33,6 +33,14 @@ class RegressionHead(PooledHead):
         that it ranks.
         """
         return ComparingMetrics(mae=MeanAbsoluteError(), pearson=PearsonCorrCoef(), spearman=spearman())
+
+    def look(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> Look:
+        """Each text's number, and the one that is told."""
+        labels_B = batch["labels"].float()
+        is_labelled = labels_B != IGNORED
+        told, labels = self(hidden_BTD, batch).float()[is_labelled, 0], labels_B[is_labelled]
+        said, right = ([f"{number:.2f}" for number in part.tolist()] for part in (told, labels))
+        return Look(is_labelled.nonzero().flatten(), (told - labels).square(), said, right)
 
     def predict(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> list[Any]:
         """The number that is told of each text."""

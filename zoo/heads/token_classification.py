@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.heads import label_names
-from zoo.heads.base import Batch, Head, Loss
+from zoo.heads.base import Batch, Head, Look, Loss
 from zoo.heads.language_model import labelled
 from zoo.heads.spans import SpanMetrics, spans
 from zoo.layers import IGNORED
@@ -84,6 +84,37 @@ class TokenClassificationHead(Head):
     def metrics(self) -> SpanMetrics:
         """Loss in nats per word, accuracy of words, precision, recall and F1 of spans."""
         return SpanMetrics(self.labels)
+
+    def look(self, hidden_BTD: Tensor, batch: Batch, tokenizer: Tokenizer) -> Look:
+        """Each text with the spans that are right, and with those that are told; each word is an answer."""
+        labels_BT = batch["labels"]
+        is_word_BT = labels_BT != IGNORED
+        logits_BTV = self(hidden_BTD, batch).float()
+        confidence_BT, predicted_BT = logits_BTV.softmax(-1).max(-1)
+        losses_BT = F.cross_entropy(logits_BTV.mT, labels_BT, ignore_index=IGNORED, reduction="none")
+        rows = is_word_BT.any(-1).nonzero().flatten()
+        said, right = (
+            [
+                self._marked(batch["input_ids"][row], part[row], is_word_BT[row], tokenizer)
+                for row in rows.tolist()
+            ]
+            for part in (predicted_BT, labels_BT)
+        )
+        losses = losses_BT[rows].sum(-1) / is_word_BT[rows].sum(-1)
+        labels, predicted, confidence = (
+            part[is_word_BT] for part in (labels_BT, predicted_BT, confidence_BT)
+        )
+        return Look(rows, losses, said, right, labels, predicted, confidence, self.labels)
+
+    def _marked(self, ids_T: Tensor, numbers_T: Tensor, is_word_T: Tensor, tokenizer: Tokenizer) -> str:
+        """A row's words, its spans in brackets: `[Ada Lovelace: PER] wrote`."""
+        starts = is_word_T.nonzero().flatten().tolist()
+        pieces = ids_T.tensor_split(starts[1:])
+        words = [tokenizer.decode(piece.tolist()).strip() for piece in pieces]
+        for kind, first, last in spans([self.labels[number] for number in numbers_T[starts].tolist()]):
+            words[first] = f"[{words[first]}"
+            words[last] = f"{words[last]}: {kind}]"
+        return " ".join(words)
 
     def encode(self, texts: Sequence[Any], tokenizer: Tokenizer, max_length: int) -> Batch:
         """Texts as ids, and where in its text each token stands."""

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from zoo import registry
 from zoo.errors import ZooError
+from zoo.extras import require
 from zoo.hub import gguf_tokenizers, names
-from zoo.hub.extras import require
 from zoo.specs import BackboneSpec, Gguf
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def export(model: "ZooModule", folder: Path, head: str | None = None) -> Path:
         ZooError: The package is not installed, or the model does not fit the format.
     """
     family = _required(model, head)
-    require("gguf", "gguf")
+    require("to export as gguf", "gguf", "gguf")
     import gguf
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from zoo import registry
 from zoo.errors import ZooError
-from zoo.hub.extras import require
+from zoo.extras import require
 from zoo.hub.saving import save
 from zoo.layers.positions import forget_tables
 from zoo.modules.base import Output, ZooModule, evaluating
@@ -46,7 +46,7 @@ def export(model: ZooModule, folder: Path, head: str | None = None) -> Path:
     Raises:
         ZooError: The exporter is not installed, or the family's code does not suit it.
     """
-    require("onnx", "onnx", "onnxscript")
+    require("to export as onnx", "onnx", "onnx", "onnxscript")
     name = model.head_name(head) if model.head_specs else None
     batch, tokens, written = (torch.export.Dim(word) for word in ("batch", "tokens", "written"))
     shapes = {

@@ -8,7 +8,7 @@ carry a label. Of experts: E all, C those that a token goes through, N tokens, R
 from zoo.layers.attention import Attention, CrossAttention, HeadAttention, KeyValueCache, NormedAttention
 from zoo.layers.feedforward import ACTIVATIONS, FeedForward, GatedFeedForward
 from zoo.layers.initialization import fill, fill_row, initialize, materialize, part_of, without_memory
-from zoo.layers.kernels import attend
+from zoo.layers.kernels import Weights, attend, attention_weights
 from zoo.layers.linear import Linear, product
 from zoo.layers.losses import IGNORED, WithLoss, capped, linear_cross_entropy
 from zoo.layers.masks import Mask
@@ -49,8 +49,10 @@ __all__ = [
     "Routing",
     "SinusoidalPositions",
     "SparseFeedForward",
+    "Weights",
     "WithLoss",
     "attend",
+    "attention_weights",
     "balance_loss",
     "capped",
     "fill",

@@ -5,9 +5,10 @@ A kernel that makes something of the mask makes it once for all layers, in `Mask
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -227,6 +228,45 @@ KERNELS = (
 """From the cheapest to the one that can always."""
 
 
+# What is weighed, for people to look at. Kernels keep no weights: they are computed beside them.
+
+
+class Weights(NamedTuple):
+    """What one attention weighs."""
+
+    values_BHTS: Tensor
+    """(batch, heads, queries, keys); over the keys they sum to one."""
+    is_across: bool
+    """Whether the keys are another text's."""
+
+
+_WATCHERS: list[list[Weights]] = []
+
+
+@contextmanager
+def attention_weights() -> Iterator[list[Weights]]:
+    """Collects what every attention that is computed meanwhile weighs, in order; for few, short rows."""
+    found: list[Weights] = []
+    _WATCHERS.append(found)
+    try:
+        yield found
+    finally:
+        _WATCHERS.pop()
+
+
+def weights_of(call: Call) -> Tensor:
+    """The softmax of the scores, in float32, (batch, heads, queries, keys)."""
+    call = call.with_equal_heads()
+    scale = call.q_BHTK.shape[-1] ** -0.5 if call.scale is None else call.scale
+    scores_BHTS = scale * call.q_BHTK.float() @ call.k_BGSK.float().mT
+    dense = call.mask.dense(call.num_queries, call.num_keys, scores_BHTS.device)
+    if dense is not None and dense.is_floating_point():
+        scores_BHTS = scores_BHTS + dense
+    elif dense is not None:
+        scores_BHTS = scores_BHTS.masked_fill(~dense, -torch.inf)
+    return scores_BHTS.softmax(-1)
+
+
 def attend(
     q_BHTK: Tensor,
     k_BGSK: Tensor,
@@ -246,8 +286,15 @@ def attend(
         scale: Factor of the scores; by default head_dim ** -0.5.
         dropout: Probability of dropping a weight.
     """
-    if q_BHTK.shape[-2] == 1 and q_BHTK.shape[1] == k_BGSK.shape[1] and mask.shows_all(k_BGSK.shape[-2]):
+    if (
+        not _WATCHERS
+        and q_BHTK.shape[-2] == 1
+        and q_BHTK.shape[1] == k_BGSK.shape[1]
+        and mask.shows_all(k_BGSK.shape[-2])
+    ):
         # What decoding asks for layer by layer, token by token.
         return F.scaled_dot_product_attention(q_BHTK, k_BGSK, v_BGSK, dropout_p=dropout, scale=scale)
     call = Call(q_BHTK, k_BGSK, v_BGSK, mask, scale, dropout)
+    for found in _WATCHERS:
+        found.append(Weights(weights_of(call), mask.is_across))
     return next(kernel for kernel in KERNELS if kernel.can(call)).run(call)

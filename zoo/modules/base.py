@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from zoo import registry
 from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean, with_article
 from zoo.generation.settings import FILE as GENERATION_FILE
-from zoo.heads.base import Batch, Head, Loss, Metrics
+from zoo.heads.base import Batch, Head, Look, Loss, Metrics
 from zoo.hub import config as hub_config
 from zoo.hub import filling, names, pulling
 from zoo.layers import Mask, WithLoss, initialize, materialize, without_memory
@@ -476,7 +476,7 @@ class ZooModule(L.LightningModule):
         batch = self.head(name).prepare(batch)
         loss = self.loss(batch)
         mean = loss.mean
-        figure = f"train/{self._prefix(name)}loss"
+        figure = f"train/{self.prefix(name)}loss"
         if self._pace.is_due(figure, self.trainer.global_step + 1, self.trainer.log_every_n_steps):  # type: ignore[attr-defined]
             size = len(batch["input_ids"])
             self.log(figure, mean.detach(), prog_bar=True, batch_size=size)
@@ -499,26 +499,41 @@ class ZooModule(L.LightningModule):
 
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
 
-    def _prefix(self, head: str) -> str:
+    def prefix(self, head: str) -> str:
+        """What stands before the names of a head's figures in the log."""
         return "" if len(self.head_specs) == 1 else f"{head}/"
 
     def _start_evaluation(self) -> None:
         self._evaluation = {}
 
-    def _evaluate(self, batch: Batch) -> None:
+    def _evaluate(self, batch: Batch) -> dict[str, Any]:
+        """Counts one batch, and tells callbacks what was made of it."""
         name = self.head_name(batch.get("head"))
         head = self.head(name)
         if name not in self._evaluation:
             self._evaluation[name] = head.metrics().to(self.device)
         batch = head.prepare(batch)
-        self._evaluation[name].update(self.loss(batch), batch)
+        with self._keeping_losses() as losses:
+            hidden_BTD = self.hidden_states(batch)
+        self._evaluation[name].update(self._loss_of(hidden_BTD, losses, batch), batch)
+        return {"head": name, "batch": batch, "hidden": hidden_BTD}
 
     def _log_evaluation(self, part: str) -> None:
         for head, metrics in self._evaluation.items():
             for name, value in metrics.compute().items():
                 is_shown = (part, name) == ("val", "loss")
                 # Of one class alone, torchmetrics' correlation is a whole number, of which Lightning warns.
-                self.log(f"{part}/{self._prefix(head)}{name}", value.float(), prog_bar=is_shown)
+                self.log(f"{part}/{self.prefix(head)}{name}", value.float(), prog_bar=is_shown)
+
+    def look(self, outputs: Mapping[str, Any]) -> Look | None:
+        """What its head made of a held-out batch, row by row; None where the head tells no such thing.
+
+        Args:
+            outputs: What `validation_step` or `test_step` returned.
+        """
+        if self.tokenizer is None:
+            return None
+        return self.head(outputs["head"]).look(outputs["hidden"], outputs["batch"], self.tokenizer)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Any]:
         """What the head says of each of the batch's `prompts`."""
@@ -565,9 +580,13 @@ class ZooModule(L.LightningModule):
         """Starts the measures anew."""
         self._start_evaluation()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts one batch."""
-        self._evaluate(batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Counts one batch.
+
+        Returns:
+            For callbacks, the name of its `head`, the `batch` as it was read, and its `hidden` states.
+        """
+        return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the measures as `val/…`."""
@@ -577,9 +596,9 @@ class ZooModule(L.LightningModule):
         """Starts the measures anew."""
         self._start_evaluation()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts one batch."""
-        self._evaluate(batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Counts one batch, and returns what `validation_step` does."""
+        return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         """Logs the measures as `test/…`."""

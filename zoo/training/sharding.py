@@ -31,7 +31,7 @@ from torch.distributed.tensor.parallel import (
 from zoo.errors import SpecError
 from zoo.training.blocks import blocks
 
-ENTRIES = ("training_step", "validation_step", "test_step", "predict", "generate")
+ENTRIES = ("training_step", "validation_step", "test_step", "look", "predict", "generate")
 """Methods, besides `forward`, by which a module's weights come into use."""
 
 

@@ -1,6 +1,7 @@
 """Each verb of LightningCLI on a tiny recipe, from the command to what it leaves behind."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -161,6 +162,12 @@ def test_evaluation_reads_a_checkpoint(command: Command, trained: Path, verb: st
     assert (outcome.code, outcome.err) == (0, "")
     for measure in ("loss", "perplexity", "bits_per_byte"):
         assert f"{part}/{measure}" in outcome.out
+    written = sorted(Path("runs").rglob("metrics.json"))
+    assert len(written) == (verb == "test")
+    for path in written:
+        assert f"measures: {path}" in outcome.out
+        measured = json.loads(path.read_text())
+        assert measured["test/perplexity"] == pytest.approx(math.exp(measured["test/loss"]), rel=1e-4)
 
 
 def test_predict_writes_a_line_for_each_held_out_document(command: Command, workplace: Path) -> None:

@@ -13,9 +13,9 @@ import transformers
 from torch.testing import assert_close
 
 import zoo
-from zoo import registry
+from zoo import extras, registry
 from zoo.errors import ZooError
-from zoo.hub import extras, to_gguf, to_onnx
+from zoo.hub import to_gguf, to_onnx
 from zoo.modules import DecoderModule, EncoderModule
 from zoo.modules.base import ZooModule
 from zoo.testing.parity import scramble
