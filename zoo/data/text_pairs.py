@@ -14,9 +14,9 @@ from zoo.data.measures import Measure, Question
 from zoo.data.packing import in_rows, laid_out
 from zoo.data.reading import read_rows
 from zoo.data.samples import write_rows
-from zoo.errors import DataError
 from zoo.heads.base import Batch
 from zoo.layers import IGNORED
+from zoo.modules.encoder_decoder import EncoderDecoderModule
 
 
 def characters_wrong(answers: Sequence[str], right: Sequence[str]) -> float:
@@ -50,6 +50,9 @@ class TextPairs(ExampleData[Pair]):
         batch_size: Pairs of a batch; of packed ones, rows.
         batch_tokens: Tokens of either side of a batch, padding counted, in place of batch_size.
         row_tokens: Packs several pairs into rows of so many tokens on either side.
+        input_language: The token of the language that is read, `en_XX`, for a model of several; by default
+            the one that the tokenizer's files name.
+        target_language: That of the language to be written, in which the model then writes by default.
         seed: Of the order in which pairs are drawn.
         num_workers: Processes that make batches.
         on_bad_row: Whether a row that cannot be used is an error, or is left out and counted.
@@ -77,6 +80,8 @@ class TextPairs(ExampleData[Pair]):
         batch_size: int = 32,
         batch_tokens: int | None = None,
         row_tokens: int | None = None,
+        input_language: str | None = None,
+        target_language: str | None = None,
         seed: int = 0,
         num_workers: int = 0,
         on_bad_row: OnBadRow = "error",
@@ -97,7 +102,7 @@ class TextPairs(ExampleData[Pair]):
         require_least("row_tokens", row_tokens or max_length, max_length)
         self.batch_tokens, self.row_tokens = batch_tokens, row_tokens
         self.input, self.target = input, target
-        self._eos = 0
+        self.input_language, self.target_language = input_language, target_language
 
     @classmethod
     def example(cls, folder: Path) -> Self:
@@ -123,12 +128,14 @@ class TextPairs(ExampleData[Pair]):
         return len(example.target)
 
     def setup(self, stage: str) -> None:
-        """Reads the pairs, and gives the model a tokenizer if it has none."""
+        """Reads the pairs, gives the model a tokenizer if it has none, and tells it the languages."""
         super().setup(stage)
-        eos = self.tokenizer.special_id("eos_token")
-        if eos is None:
-            raise DataError("the model's tokenizer has no `eos_token` to end what is written")
-        self._eos = eos
+        self._tokenizer = self.tokenizer.in_languages(self.input_language, self.target_language)
+        self.tokenizer.encode_targets([""], self.max_length)  # refuses one that cannot end texts
+        if isinstance(self.model, EncoderDecoderModule):
+            self.model.adopt_tokenizer(self.tokenizer)
+            if self.target_language is not None:
+                self.model.write_in(self.target_language)
 
     def train_dataloader(self) -> Loader:
         """Pairs in random order, those of a batch of like length."""
@@ -149,9 +156,8 @@ class TextPairs(ExampleData[Pair]):
     def _ids(self, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
         """Ids of what is read, and of what is to be written, which end in the end-of-text token."""
         read = self.tokenizer.cut([pair.input for pair in pairs], self.max_length)
-        written = self.tokenizer.encode_batch([pair.target for pair in pairs], special=False)
-        ended = ([*ids[: self.max_length - 1], self._eos] for ids in written)
-        return list(zip(read, ended, strict=True))
+        written = self.tokenizer.encode_targets([pair.target for pair in pairs], self.max_length)
+        return list(zip(read, written, strict=True))
 
     def predict_dataloader(self) -> "DataLoader[Batch]":
         """The held-out texts that are read, as `prompts`."""

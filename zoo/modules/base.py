@@ -298,7 +298,8 @@ class ZooModule(L.LightningModule):
         """What stands beside the weights: the tokenizer, generation_config.json."""
         self.adopt_tokenizer(self.own_tokenizer())
         if (folder / GENERATION_FILE).is_file():
-            self.generation_config = hub_config.read_json(folder / GENERATION_FILE)
+            saved = hub_config.read_json(folder / GENERATION_FILE)
+            self.generation_config = {**saved, **self.generation_config}  # data says a language before
 
     def hub_head(self, name: str) -> HubHead:
         """How the head of this name stands in the family's files on the Hub."""

@@ -131,7 +131,7 @@ def _spelled(
     module: "GeneratingModule", texts: Sequence[str], prompts: list[list[int]]
 ) -> dict[str, list[int]]:
     """Ids that say each text where they are written after a prompt."""
-    tokenizer = module.require_tokenizer()
+    tokenizer = module.require_tokenizer().of_targets
 
     def ids_of(text: str) -> list[int]:
         # Some tokenizers put a space before a text that stands alone.

@@ -87,6 +87,23 @@ class EncoderDecoderModule(GeneratingModule):
         saved = self.generation_config.get("decoder_start_token_id")
         return self.start_id if saved is None else int(saved)
 
+    def write_in(self, language: str) -> None:
+        """Has a model of several languages write in this one, as its generation_config.json then says.
+
+        Args:
+            language: Its token: `ro_RO`.
+
+        Raises:
+            DataError: The tokenizer tells texts' languages by no token, or does not know this one.
+        """
+        assert isinstance(self.spec, EncoderDecoderSpec)
+        self.tokenizer = self.require_tokenizer().in_languages(target=language)
+        first, *_, last = self.tokenizer.of_targets.encode("")
+        if self.tokenizer.begins_with_language:
+            self.generation_config["forced_bos_token_id"] = first
+        if self.spec.begins_with == "last":
+            self.generation_config["decoder_start_token_id"] = last
+
     @property
     def _pad_id(self) -> int:
         if self.spec.pad_token_id is None:

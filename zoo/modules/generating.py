@@ -205,7 +205,7 @@ class GeneratingModule(ZooModule):
 
     def text_of(self, prompt: list[int], stop: Sequence[str] = ()) -> RowText:
         """What takes new ids, piece by piece, to text."""
-        return RowText(self.require_tokenizer().decode, self.before(prompt), stop)
+        return RowText(self.require_tokenizer().of_targets.decode, self.before(prompt), stop)
 
     def answers(self, batch: Batch, tokenizer: Tokenizer) -> list[Any]:
         """What the head that the batch names says of each text; of one that writes, what it writes."""

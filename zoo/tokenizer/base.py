@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from zoo.errors import DataError
-from zoo.tokenizer import byte_counts, chat, reading, special_tokens, words
+from zoo.tokenizer import byte_counts, chat, languages, reading, special_tokens, words
 from zoo.tokenizer.chat import Message
 
 _NO_LIMIT = 2**31
@@ -29,6 +30,10 @@ class Tokenizer:
     """What tokenizer_config.json says."""
     chat_template: str | None = None
     """What chat_template.jinja says."""
+    target: tokenizers.Tokenizer | None = None
+    """Reads what is to be written, and makes texts of it, where that has pieces of its own."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Those that are kept as they are, where no tokenizer.json can stand for them."""
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self | None:
@@ -44,7 +49,8 @@ class Tokenizer:
     def from_plain(cls, value: dict[str, Any]) -> Self:
         """From what `to_plain` returned."""
         backend = tokenizers.Tokenizer.from_str(value["tokenizer"])
-        return cls(backend, value["config"], value.get("chat_template"))
+        target = tokenizers.Tokenizer.from_str(value["target"]) if value.get("target") else None
+        return cls(backend, value["config"], value.get("chat_template"), target, value.get("files", {}))
 
     def to_plain(self) -> dict[str, Any]:
         """As text and plain values, for a checkpoint."""
@@ -52,11 +58,15 @@ class Tokenizer:
             "tokenizer": self.backend.to_str(),
             "config": self.config,
             "chat_template": self.chat_template,
+            "target": None if self.target is None else self.target.to_str(),
+            "files": self.files,
         }
 
     def save(self, folder: Path) -> None:
-        """Writes tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja."""
-        (folder / reading.FILE).write_text(self.backend.to_str(pretty=True), "utf-8")
+        """Writes tokenizer.json, or what stands for it, tokenizer_config.json and any chat_template.jinja."""
+        files = self.files or {reading.FILE: self.backend.to_str(pretty=True).encode()}
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
         config = json.dumps(self.config, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / reading.CONFIG_FILE).write_text(config + "\n", "utf-8")
         if self.chat_template is not None:
@@ -133,6 +143,55 @@ class Tokenizer:
         if more:
             config["additional_special_tokens"] = [*config.get("additional_special_tokens", []), *more]
         return replace(self, backend=backend, config=config)
+
+    @cached_property
+    def of_targets(self) -> Self:
+        """The tokenizer of what is written: in the language that the files name as `tgt_lang`, if any."""
+        if self.target is not None:
+            return replace(self, backend=self.target, target=None)
+        language = self.config.get("tgt_lang")
+        return self if None in (language, self.language) else self.in_languages(language)
+
+    @property
+    def language(self) -> str | None:
+        """The token that tells the model in which language a text is; None: there is no such."""
+        return languages.language_of(self.backend, self.config)
+
+    @property
+    def begins_with_language(self) -> bool:
+        """Whether that token stands before a text, and not after it."""
+        return self.language is not None and languages.is_first(self.backend, self.language)
+
+    def in_languages(self, source: str | None = None, target: str | None = None) -> Self:
+        """The same, as it reads one language and is to write another.
+
+        Args:
+            source: The token of the language that is read, `en_XX`; None: as it is.
+            target: That of what is written.
+
+        Raises:
+            DataError: It tells texts' languages by no token, or does not know this one.
+        """
+        given = {name: to for name, to in (("src_lang", source), ("tgt_lang", target)) if to is not None}
+        framed = {
+            name: languages.framed_in(self.backend, self.language, language)
+            for name, language in given.items()
+        }
+        backend = framed.get("src_lang", self.backend)
+        return replace(self, backend=backend, config={**self.config, **given})
+
+    def encode_targets(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Ids of texts that are to be written, each ended, and in its language where that is told.
+
+        Raises:
+            DataError: There is no `eos_token` to end them.
+        """
+        writer, eos = self.of_targets, self.special_id("eos_token")
+        if eos is None:
+            raise DataError("the model's tokenizer has no `eos_token` to end what is written")
+        if writer.language is not None:
+            return writer.cut(texts, max_length)
+        return [[*ids[: max_length - 1], eos] for ids in writer.encode_batch(texts, special=False)]
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Ids of a text, with the special tokens that the checkpoint puts around it.

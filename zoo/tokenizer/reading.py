@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import tokenizers
 
 from zoo.errors import CheckpointError, ZooError
-from zoo.tokenizer import sentence_piece, special_tokens, vocabularies
+from zoo.tokenizer import sentence_piece, sides, special_tokens, vocabularies
 from zoo.untrusted import fits, require_size, short
 
 FILE, CONFIG_FILE, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
@@ -24,6 +24,7 @@ FILES = (
     vocabularies.WORDPIECE_FILE,
     *(name for pair in vocabularies.BPE_FILES for name in pair),
     *sentence_piece.FILES,
+    *sides.FILES,
 )
 """Every file that a tokenizer is read from, some as a pattern."""
 
@@ -41,8 +42,20 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def read(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any], str | None] | None:
-    """Backend, configuration and chat template; None where a folder has no tokenizer.
+class Read(NamedTuple):
+    """What the files of a folder say."""
+
+    backend: tokenizers.Tokenizer
+    config: dict[str, Any]
+    chat_template: str | None
+    target: tokenizers.Tokenizer | None
+    """Reads what is to be written, where another does."""
+    files: dict[str, bytes]
+    """Those that no tokenizer.json can stand for."""
+
+
+def read(folder: Path) -> Read | None:
+    """What the files of a folder say; None where it has no tokenizer.
 
     Raises:
         CheckpointError: A file cannot be read, or needs a package that is not installed.
@@ -52,9 +65,13 @@ def read(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any], str | None
     try:
         config = read_config(folder)
         _require_types(config, folder)
-        backend = _read_backend(folder, config)
         template = _read_template(folder, config)
-        return None if backend is None else (backend, config, template)
+        if not (folder / FILE).is_file() and (both := sides.read(folder, config)) is not None:
+            paths = (folder / name for name in sides.FILES)
+            kept = {path.name: path.read_bytes() for path in paths if path.is_file()}
+            return Read(both[0], config, template, both[1], kept)
+        backend = _read_backend(folder, config)
+        return None if backend is None else Read(backend, config, template, None, {})
     except ZooError:
         raise
     except Exception as error:  # tokenizers raises bare Exception

@@ -31,24 +31,31 @@ def read(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer | None:
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
         return None
-    model = _parse(path)
-    trained = model.trainer_spec
-    if trained.model_type not in (_UNIGRAM, _BPE) or trained.treat_whitespace_as_suffix:
-        raise CheckpointError(
-            f"{path} is neither Unigram nor BPE with spaces before words", hint=backends.CONVERT
-        )
-    is_fairseq, is_bpe = path.name == FAIRSEQ_FILE, trained.model_type == _BPE
+    model = parse(path)
+    is_fairseq, is_bpe = path.name == FAIRSEQ_FILE, model.trainer_spec.model_type == _BPE
     if is_fairseq:
         _number_as_fairseq(model, path, config)
-    backend = _bpe(model) if is_bpe else _unigram(model)
-    _keep_spaces(backend, model.normalizer_spec, config)
-    _add_special(backend, model, config)
-    _add_sentinels(backend, trained, config)
+    backend = converted(model, config)
+    _add_sentinels(backend, model.trainer_spec, config)
     _frame(backend, config, is_fairseq=is_fairseq, is_bpe=is_bpe)
     return backend
 
 
-def _parse(path: Path) -> Any:
+def converted(model: Any, config: dict[str, Any]) -> tokenizers.Tokenizer:
+    """What a model does, nothing put around texts; names its special tokens in `config`."""
+    backend = _bpe(model) if model.trainer_spec.model_type == _BPE else _unigram(model)
+    _keep_spaces(backend, model.normalizer_spec, config)
+    _add_special(backend, model, config)
+    return backend
+
+
+def parse(path: Path) -> Any:
+    """What a file holds, as SentencePiece's own `ModelProto`.
+
+    Raises:
+        CheckpointError: It is no such model, or of a kind that is not read; or the extra `sentencepiece` is
+            not installed.
+    """
     try:
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from sentencepiece import sentencepiece_model_pb2
@@ -65,6 +72,11 @@ def _parse(path: Path) -> Any:
         is_whole = False
     if not is_whole:
         raise CheckpointError(f"{path} is no SentencePiece model, or is cut off", hint=backends.CONVERT)
+    trained = model.trainer_spec
+    if trained.model_type not in (_UNIGRAM, _BPE) or trained.treat_whitespace_as_suffix:
+        raise CheckpointError(
+            f"{path} is neither Unigram nor BPE with spaces before words", hint=backends.CONVERT
+        )
     return model
 
 

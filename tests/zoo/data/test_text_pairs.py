@@ -36,7 +36,10 @@ def test_what_is_written_ends_and_padding_is_no_label(tmp_path: Path) -> None:
         ):
             written = labels[labels != IGNORED].tolist()
             assert ids[real.bool()].tolist() == tokenizer.encode(held_out[seen].input)
-            assert written == [*tokenizer.encode(held_out[seen].target, special=False), data._eos]
+            assert written == [
+                *tokenizer.encode(held_out[seen].target, special=False),
+                data.tokenizer.special_id("eos_token"),
+            ]
             seen += 1
     assert seen == len(held_out) > 3
 
@@ -50,10 +53,10 @@ def test_an_end_that_is_padding_elsewhere_is_learnt_all_the_same(
     tokenizer = data._tokenizer
     assert tokenizer is not None
     tokenizer.config["pad_token"] = tokenizer.config["eos_token"]
-    assert tokenizer.special_id("pad_token") == data._eos
+    assert tokenizer.special_id("pad_token") == data.tokenizer.special_id("eos_token")
     training, _ = data.examples()
     labels = data.collate(training[:6])["labels"]
-    assert (labels == data._eos).sum() == 6
+    assert (labels == data.tokenizer.special_id("eos_token")).sum() == 6
 
 
 def test_texts_that_are_too_long_are_cut_and_end_all_the_same(tmp_path: Path) -> None:
@@ -62,7 +65,7 @@ def test_texts_that_are_too_long_are_cut_and_end_all_the_same(tmp_path: Path) ->
     batch = next(iter(data.train_dataloader()))
     assert batch["attention_mask"].sum(-1).max() <= 4
     assert (batch["labels"] != IGNORED).sum(-1).tolist() == [4] * 4
-    assert (batch["labels"][:, 3] == data._eos).all()
+    assert (batch["labels"][:, 3] == data.tokenizer.special_id("eos_token")).all()
 
 
 def test_pairs_of_one_text_are_on_one_side_and_always_the_same(tmp_path: Path) -> None:
