@@ -207,8 +207,13 @@ def test_four_processes_learn_what_one_does(tmp_path: Path) -> None:
     uneven = {"vocab_size": 97, "num_key_value_heads": 4}
     families = [("Llama", uneven), ("Qwen3", uneven), ("Bert", {}), ("T5", {}), ("Transformer", {})]
     families += [("GPTNeoX", {}), ("Olmo2", {"num_key_value_heads": 4})]
+    families += [(family, {**ALONE, "num_key_value_heads": 4}) for family in ("Mixtral", "Qwen3Moe")]
     runs = [(family, strategy, sizes) for family, sizes in families for strategy in STRATEGIES]
     runs += [("Llama", "both", TIED), ("GPT2", "sharded", {})]
+    runs += [
+        ("Mixtral", "sharded", {**ALONE, "num_local_experts": 3}),
+        ("Mixtral", "both", {**ALONE, "num_local_experts": 2}),
+    ]
     on_processes(4, tmp_path, runs)
     assert_learnt_alike(4, tmp_path, runs)
 
