@@ -319,6 +319,8 @@ class HeadSpec(Spec, ABC):
     """The shapes of backbone that the head fits."""
     task: ClassVar[str] = ""
     """The Hub's word for what it does, by which data knows whether its batches serve: `fill-mask`."""
+    pipeline_tag: ClassVar[str | None] = None
+    """What a model card calls it, where that is not `task`."""
     reads: ClassVar[frozenset[str]] = frozenset()
     """What of a batch the head takes besides labels and what the backbone takes."""
 

@@ -12,13 +12,19 @@ import zoo
 from zoo import registry
 from zoo.cli import recipes
 from zoo.data.base import TokenizerKind
+from zoo.testing.families import module_of
 from zoo.tokenizer import train
 
 SENTENCES = [
     "the cat sat on the mat", "a dog ran to the red sun", "quick brown foxes jump", "five lazy wizards vex",
     "is the mat red", "who ran to the sun", "the dog is lazy", "a cat jumps over the mat",
 ]  # fmt: skip
-SHAPES = {"EncoderModule": "Bert", "DecoderModule": "Llama", "EncoderDecoderModule": "Transformer"}
+SHAPES = {
+    "EncoderModule": "Bert",
+    "DecoderModule": "Llama",
+    "PreferenceModule": "Llama",
+    "EncoderDecoderModule": "Transformer",
+}
 KINDS: dict[str, TokenizerKind] = {"Bert": "wordpiece", "Llama": "bpe", "Transformer": "unigram"}
 """What their tokenizers are; what writes needs an end of text."""
 NUM_ROWS = 40
@@ -80,6 +86,13 @@ def talked(head: dict[str, Any]) -> Rows:
         yield {"messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]}
 
 
+def compared(head: dict[str, Any]) -> Rows:
+    """Questions with a better and a worse answer."""
+    for number in range(NUM_ROWS):
+        text, other = SENTENCES[number % len(SENTENCES)], SENTENCES[(number + 1) % len(SENTENCES)]
+        yield {"prompt": f"{number} {text}", "chosen": other, "rejected": text}
+
+
 WRITERS: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "TextClassification": labelled,
     "TokenClassification": worded,
@@ -88,6 +101,7 @@ WRITERS: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "Similarity": alike,
     "TextPairs": paired,
     "Conversations": talked,
+    "Preferences": compared,
 }
 """What the rows of each kind of data are, given the head's arguments."""
 
@@ -126,7 +140,7 @@ def small_model(module: str, folder: Path) -> Path:
     (group,) = {entry.group for entry in registry.entries() if entry.attribute == family}
     spec = registry.attribute(group, family)
     sizes = {**spec.tiny, "vocab_size": 300, "max_position_embeddings": 2048, "pad_token_id": 0}
-    model = getattr(zoo.modules, module)(spec(**sizes), heads={})
+    model = module_of(spec.shape)(spec(**sizes), heads={})
     model.build()
     kind = KINDS[family]
     model.adopt_tokenizer(train(kind, [*SENTENCES, "vexing judges 0123456789"], sizes["vocab_size"]))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zoo.data.bad_rows import OnBadRow
-from zoo.data.base import TokenizerKind, require_least
+from zoo.data.base import TokenizerKind
 from zoo.data.examples import ExampleData
 from zoo.data.packing import in_rows, laid_out
 from zoo.data.reading import Record, require_text
@@ -33,8 +33,7 @@ class ChatData(ExampleData[E]):
         tokenizer: What is trained where the model brings none: byte-level BPE, WordPiece or Unigram.
         vocab_size: Of the tokenizer that is trained.
         max_length: Tokens of a chat; of a longer one the end is cut.
-        batch_size: Examples of a batch; of packed ones, rows.
-        row_tokens: Packs several chats into rows of so many tokens; None: each has a row.
+        batch_size: Examples of a batch.
         seed: Of the order in which examples are drawn.
         num_workers: Processes that make batches.
         on_bad_row: Whether a row that cannot be used is an error, or is left out and counted.
@@ -50,7 +49,6 @@ class ChatData(ExampleData[E]):
         vocab_size: int,
         max_length: int,
         batch_size: int,
-        row_tokens: int | None,
         seed: int,
         num_workers: int,
         on_bad_row: OnBadRow,
@@ -59,8 +57,7 @@ class ChatData(ExampleData[E]):
             source, validation, validation_fraction, tokenizer, vocab_size, max_length, batch_size, seed,
             num_workers, on_bad_row,
         )  # fmt: skip
-        require_least("row_tokens", row_tokens or max_length, max_length)
-        self.template, self.row_tokens = template, row_tokens
+        self.template = template
 
     def setup(self, stage: str) -> None:
         """Reads the examples, and gives the model a tokenizer and a template if it has none.
@@ -76,26 +73,22 @@ class ChatData(ExampleData[E]):
         if self.model:
             self.model.adopt_tokenizer(self.tokenizer)
 
-    def labelled(self, messages: Sequence[Message]) -> Labelled:
-        """Ids of a chat, and labels of what the assistant says in it."""
-        ids, is_answer = self.tokenizer.encode_answers(messages)
+    def labelled(self, messages: Sequence[Message], *, only_last: bool = False) -> Labelled:
+        """Ids of a chat, and labels of what the assistant says in it, or says last."""
+        ids, is_answer = self.tokenizer.encode_answers(messages, only_last=only_last)
         labels = [token if learnt else IGNORED for token, learnt in zip(ids, is_answer, strict=True)]
         # Nothing stands before a row's first token to tell it from; in packed rows, another chat does.
         return ids[: self.max_length], [IGNORED, *labels[1 : self.max_length]]
 
-    def laid_out(self, chats: Sequence[Labelled]) -> Batch:
-        """Chats as a batch, one in each row or packed."""
+    def laid_out(self, chats: Sequence[Labelled], row_tokens: int | None = None) -> Batch:
+        """Chats as a batch, one in each row, or packed into rows of so many tokens."""
         ids, labels = zip(*chats, strict=True)
         rows = [[number] for number in range(len(chats))]
-        if self.row_tokens is not None:
-            rows = in_rows([[len(text)] for text in ids], [self.row_tokens])
-        batch = dict(zip(("input_ids", "attention_mask"), laid_out(ids, rows, self.padding), strict=True))
+        if row_tokens is not None:
+            rows = in_rows([[len(text)] for text in ids], [row_tokens])
+        padding = self.tokenizer.special_id("pad_token") or 0
+        batch = dict(zip(("input_ids", "attention_mask"), laid_out(ids, rows, padding), strict=True))
         return {**batch, "labels": laid_out(labels, rows, IGNORED)[0]}
-
-    @property
-    def padding(self) -> int:
-        """What stands after a row's last token."""
-        return self.tokenizer.special_id("pad_token") or 0
 
 
 def _read(template: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 from torch.utils.data import DataLoader
 
 from zoo.data.bad_rows import OnBadRow
-from zoo.data.base import TokenizerKind
+from zoo.data.base import TokenizerKind, require_least
 from zoo.data.chats import ChatData, contents, messages_of
 from zoo.data.loading import Loader
 from zoo.data.measures import Measure, Question
@@ -86,8 +86,10 @@ class Conversations(ChatData[Conversation]):
     ) -> None:
         super().__init__(
             source, validation, validation_fraction, template, tokenizer, vocab_size, max_length, batch_size,
-            row_tokens, seed, num_workers, on_bad_row,
+            seed, num_workers, on_bad_row,
         )  # fmt: skip
+        require_least("row_tokens", row_tokens or max_length, max_length)
+        self.row_tokens = row_tokens
         self.messages, self.question, self.answer_column = messages, question, answer
 
     @classmethod
@@ -163,7 +165,7 @@ class Conversations(ChatData[Conversation]):
         """Ids, with the assistant's as labels; and of each conversation the last answer and what it answers,
         as `answers` and `prompts`, for modules that have it written.
         """
-        batch = self.laid_out([self.labelled(example.messages) for example in examples])
+        batch = self.laid_out([self.labelled(example.messages) for example in examples], self.row_tokens)
         prompts, answers = zip(*map(self._asks, examples), strict=True)
         return {**batch, "prompts": list(prompts), "answers": list(answers)}
 

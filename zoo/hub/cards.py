@@ -50,7 +50,10 @@ def card(
 
 
 def _metadata(model: "ZooModule", repo_id: str, run: Run, head: str | None) -> ModelCardData:
-    task = type(model.head_specs[head]).task if head else "feature-extraction"
+    task = "feature-extraction"
+    if head:
+        kind = type(model.head_specs[head])
+        task = kind.pipeline_tag or kind.task
     found = results.model_index(run, task)
     base, _, commit = (model.origin or "").partition("@")
     more: dict[str, Any] = {"base_model_revision": commit} if commit else {}

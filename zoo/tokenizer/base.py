@@ -251,8 +251,14 @@ class Tokenizer:
         text = self.apply_chat_template(messages, **choices)
         return list(self.backend.encode(text, add_special_tokens=False).ids)
 
-    def encode_answers(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
+    def encode_answers(
+        self, messages: Sequence[Message], *, only_last: bool = False
+    ) -> tuple[list[int], list[bool]]:
         """Ids of a chat, and which of them hold what the assistant says, its end of turn included.
+
+        Args:
+            messages: Each with a `role` and a `content`.
+            only_last: Whether what it says last counts alone.
 
         Raises:
             GenerationError: As `apply_chat_template` does; or the template does not tell.
@@ -262,7 +268,7 @@ class Tokenizer:
         text, spans = chat.with_answers(template, messages, **values)
         found = self.backend.encode(text, add_special_tokens=False)
         spoken = np.zeros(len(text) + 1, dtype=bool)
-        for start, end in spans:
+        for start, end in spans[-1:] if only_last else spans:
             spoken[start:end] = True
         # A token of spaces alone may have shrunk to its end.
         is_answer = [bool(spoken[min(start, end - 1) : end].any()) for start, end in found.offsets]
