@@ -58,6 +58,8 @@ class Batch:
         self._cache = Cache(max_tokens, spare)
         self._starts: list[int] = []
         """The column of each row's first token."""
+        self._num_sharing = 1
+        """Rows after each other that are written about one text."""
 
     @property
     def length(self) -> int:
@@ -95,11 +97,21 @@ class Batch:
         return Mask(torch.arange(num_columns, device=self.model.device) >= starts_B1)
 
     @torch.inference_mode()
-    def select(self, places: Sequence[int], since: int = 0) -> None:
-        """Keeps the rows at these places, in this order; of tokens before `since`, see `Cache.select`."""
+    def select(self, places: Sequence[int], since: int = 0, num_sharing: int = 1) -> None:
+        """Keeps the rows at these places, in this order.
+
+        Args:
+            places: Where they stood; one may be named several times.
+            since: The number of first tokens that rows which trade places share: see `Cache.select`.
+            num_sharing: So many rows after each other are written about one text, as beams are: what an
+                encoder made of it is there once.
+        """
+        texts = [place // self._num_sharing for place in places[::num_sharing]]
         self._starts = [self._starts[place] for place in places]
         self.rows = [self.rows[place] for place in places]
+        self._num_sharing = num_sharing
         self._cache.select(torch.tensor(places, device=self.model.device), since)
+        self._cache.select_texts(torch.tensor(texts, device=self.model.device))
 
     @torch.inference_mode()
     def replace(self, places: Sequence[int], rows: Sequence[Row]) -> Tensor:

@@ -142,9 +142,9 @@ def search(
         places = [place for index in kept for place in came_from[index]]
         searches = [searches[index] for index in kept]
         if len(places) != len(batch.rows):
-            batch.select(places)
+            batch.select(places, num_sharing=beams.num_beams)
         elif places != list(range(len(places))):
-            batch.select(places, since=num_read)
+            batch.select(places, since=num_read, num_sharing=beams.num_beams)
         batch.rows = [hypothesis.row for one in searches for hypothesis in one.going]
         logits_BV = batch.step()
 

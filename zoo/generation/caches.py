@@ -103,8 +103,11 @@ class LayerCache:
                 held_BGSK[:, :, start : self._end] = held_BGSK[:, :, start : self._end].index_select(
                     0, rows_B
                 )
-        if self._memory is not None and since == 0:
-            self._memory = tuple(part.index_select(0, rows_B) for part in self._memory)  # type: ignore[assignment]
+
+    def select_texts(self, texts_P: Tensor) -> None:
+        """Keeps what it remembers of these texts that do not change."""
+        if self._memory is not None:
+            self._memory = tuple(part.index_select(0, texts_P) for part in self._memory)  # type: ignore[assignment]
 
     def put(self, rows_N: Tensor, other: "LayerCache") -> None:
         """Replaces rows by those of a cache that has seen no more tokens."""
@@ -160,7 +163,7 @@ class Source:
     """What an encoder made of the texts that are written about."""
 
     hidden_BSD: Tensor
-    """Hidden states."""
+    """Hidden states, each text's once: rows that are written about one follow each other."""
     real_BS: Tensor
     """Boolean, true where a token is no padding."""
 
@@ -168,9 +171,9 @@ class Source:
         self.mask = Mask(None if bool(self.real_BS.all()) else self.real_BS)
         """What is seen of it."""
 
-    def select(self, rows_B: Tensor) -> "Source":
-        """Row b is what row rows[b] was."""
-        return Source(self.hidden_BSD.index_select(0, rows_B), self.real_BS.index_select(0, rows_B))
+    def select(self, texts_P: Tensor) -> "Source":
+        """These texts alone."""
+        return Source(self.hidden_BSD.index_select(0, texts_P), self.real_BS.index_select(0, texts_P))
 
     def put(self, rows_N: Tensor, other: "Source") -> "Source":
         """With other rows in place of some."""
@@ -218,12 +221,18 @@ class Cache:
         Args:
             rows_B: Places so far.
             since: The number of first tokens that rows which trade places share, as beams of one prompt do;
-                with it, the number of rows does not change, and neither does the source of any.
+                with it, the number of rows does not change.
         """
         for layer in self._layers.values():
             layer.select(rows_B, since)
-        if self.source is not None and since == 0:
-            self.source = self.source.select(rows_B)
+
+    def select_texts(self, texts_P: Tensor) -> None:
+        """Keeps these of the texts that an encoder has read."""
+        if self.source is None or texts_P.tolist() == list(range(len(self.source.hidden_BSD))):
+            return
+        self.source = self.source.select(texts_P)
+        for layer in self._layers.values():
+            layer.select_texts(texts_P)
 
     def put(self, rows_N: Tensor, other: "Cache") -> None:
         """Replaces rows by those of a cache that has seen no more tokens.

@@ -159,15 +159,18 @@ class CrossAttention(Attention):
 
         Args:
             x_BTD: Of the text that looks.
-            memory_BSD: Of the text that is seen; while decoding, its keys and values are made once.
+            memory_BSD: Of the text that is seen; while decoding, its keys and values are made once. Of fewer
+                rows, each is seen by as many after each other.
             mask: What is seen of it; `Mask.across` makes it.
             cache: What the layer remembers.
         """
-        x_BTD = autocast_once(x_BTD)
+        shape = x_BTD.shape
+        # Rows that look at one text, as beams do, look as tokens of one row.
+        x_BTD = autocast_once(x_BTD).reshape(len(memory_BSD), -1, shape[-1])
 
         def make() -> tuple[Tensor, Tensor]:
             seen_BSD = autocast_once(memory_BSD)
             return self.heads(self.key(seen_BSD)), self.heads(self.value(seen_BSD))
 
         k_BGSK, v_BGSK = make() if cache is None else cache.memory(make)
-        return self._look(self.heads(self.query(x_BTD)), k_BGSK, v_BGSK, mask)
+        return self._look(self.heads(self.query(x_BTD)), k_BGSK, v_BGSK, mask).view(shape)

@@ -48,7 +48,8 @@ def product(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tenso
         found = _weight_first(x_BI, weight_OI)
     else:
         found = _by_inputs(x_BI, weight_OI)
-    found = found.view(*x.shape[:-1], num_outputs)
+    # Contiguous, as for what is not, torch's kernel of attention is a slower one.
+    found = found.contiguous().view(*x.shape[:-1], num_outputs)
     return found if bias_O is None else found.add_(bias_O)
 
 

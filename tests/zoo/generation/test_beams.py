@@ -1,5 +1,6 @@
 """Beam search beside transformers' own, and what it refuses."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -113,6 +114,28 @@ def test_a_prompt_that_is_done_is_told_of_at_once_and_costs_nothing_more(tmp_pat
     told = [sorted(done) for done in search(watched, rows_of(prompts), decoding, beams)]
     assert told == [[], [0], [], [2], [], [], [], [], [1]]
     assert sizes == [3, 6, 4, 4, 2, 2, 2, 2, 2]
+
+
+def test_beams_of_a_prompt_share_what_an_encoder_made_of_it(tmp_path: Any) -> None:
+    _, module = pair("t5", 40, 3, tmp_path)
+    beams, prompts = Beams(num_beams=2, early_stopping=True), [[5, 9, 30], [7], [8, 8, 4, 21]]
+    model = module.model_under(module.head())
+    sizes: list[tuple[int, int, int]] = []
+
+    def counted(ids: Any, mask: Any, cache: Any) -> Any:
+        hidden = model.hidden_states(ids, mask, cache)
+        keys, _ = cache.layer(0).memory(lambda: pytest.fail("made again"))
+        sizes.append((len(ids), len(cache.source.hidden_BSD), len(keys)))
+        return hidden
+
+    def stops(row: int, new: list[int]) -> bool:
+        return len(new) == (2, 4, 3)[row]
+
+    decoding = Decoding(max_new_tokens=12, sampler=Sampler(), beams=beams, should_stop=stops)
+    watched = dataclasses.replace(model, hidden_states=counted)
+    for _ in search(watched, rows_of(prompts, start=model.start), decoding, beams):
+        pass
+    assert sizes == [(3, 3, 3), (6, 3, 3), (4, 2, 2), (2, 1, 1)]
 
 
 def test_processors_see_each_beam_and_change_its_log_probabilities(tmp_path: Any) -> None:

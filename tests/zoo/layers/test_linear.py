@@ -47,7 +47,9 @@ def test_few_rows_are_mapped_as_by_torch(
     with torch.inference_mode():
         for bias in (None, layer.bias):
             for given in (x, torch.cat((x, x), -1)[..., : sizes[0]]):
-                assert_close(product(given, weight, bias), F.linear(given, weight, bias))
+                found = product(given, weight, bias)
+                assert_close(found, F.linear(given, weight, bias))
+                assert found.is_contiguous()
 
 
 @torch.no_grad()
