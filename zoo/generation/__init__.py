@@ -1,8 +1,8 @@
 """Decoding: caches, samplers and the loop that joins them."""
 
-from zoo.generation.batches import Batch, Model, compiled
+from zoo.generation.batches import Batch, Model, compiled, fixed_step
 from zoo.generation.beams import Beams, Hypothesis, search
-from zoo.generation.caches import Cache, LayerCache, Source
+from zoo.generation.caches import Cache, FixedCache, LayerCache, Source
 from zoo.generation.choices import Choices
 from zoo.generation.decoding import Decoding, Processor, Steps, decode, write
 from zoo.generation.rows import Row, rows_of
@@ -18,6 +18,7 @@ __all__ = [
     "Choices",
     "Decoding",
     "Draft",
+    "FixedCache",
     "Hypothesis",
     "LayerCache",
     "Model",
@@ -33,6 +34,7 @@ __all__ = [
     "Stopping",
     "compiled",
     "decode",
+    "fixed_step",
     "rows_of",
     "search",
     "speculate",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from zoo.generation.caches import Cache, Source
+from zoo.generation.caches import Cache, FixedCache, Source
 from zoo.generation.rows import Row
 from zoo.layers.masks import Mask
 
@@ -15,7 +15,7 @@ from zoo.layers.masks import Mask
 class Model:
     """What writes, as generation sees it."""
 
-    hidden_states: Callable[[Tensor, Mask, Cache], Tensor]
+    hidden_states: Callable[[Tensor, Mask, Cache | FixedCache], Tensor]
     """New ids (batch, tokens), what is real of all so far, and what came before, to hidden states
     (batch, tokens, hidden_size); the cache then remembers the new ones, too."""
     logits: Callable[[Tensor], Tensor]
@@ -26,17 +26,26 @@ class Model:
     """What an encoder makes of prompts; None: the decoder continues them."""
     start: Sequence[int] | None = None
     """What the decoder starts from, where it does not continue the prompt."""
+    fixed_step: Callable[[Tensor, FixedCache], Tensor] | None = None
+    """New ids (batch, 1) to hidden states, with as many columns at each step; None: columns grow."""
+
+
+def fixed_step(model: Model) -> Callable[[Tensor, FixedCache], Tensor]:
+    """A model's step of one token, all of whose steps have the same shapes."""
+    return lambda ids_B1, cache: model.hidden_states(ids_B1, Mask(cache.real_BS), cache)
 
 
 def compiled(model: Model) -> Model:
     """The same model, whose steps of one token are compiled; reading prompts is not, as lengths differ.
 
-    The first steps take long, by a time that grows with the number of layers. To be kept: each call compiles
-    anew.
+    On a GPU, a decoder's step is one CUDA graph over columns whose number does not change. The first steps
+    take long, by a time that grows with the number of layers. To be kept: each call compiles anew.
     """
+    if model.device.type == "cuda" and model.read is None:
+        return replace(model, fixed_step=torch.compile(fixed_step(model), mode="reduce-overhead"))
     step = torch.compile(lambda ids, mask, cache: model.hidden_states(ids, mask, cache))
 
-    def hidden_states(ids_BT: Tensor, mask: Mask, cache: Cache) -> Tensor:
+    def hidden_states(ids_BT: Tensor, mask: Mask, cache: Cache | FixedCache) -> Tensor:
         found: Tensor = (step if ids_BT.shape[1] == 1 else model.hidden_states)(ids_BT, mask, cache)
         return found
 
@@ -53,9 +62,12 @@ class Batch:
     """
 
     def __init__(self, model: Model, max_tokens: int, spare: int = 0) -> None:
+        if model.fixed_step is not None:  # a graph for each number of columns: few
+            max_tokens = max(256, 1 << (max_tokens - 1).bit_length())
         self.model, self.max_tokens = model, max_tokens
         self.rows: list[Row] = []
         self._cache = Cache(max_tokens, spare)
+        self._fixed: FixedCache | None = None
         self._starts: list[int] = []
         """The column of each row's first token."""
         self._num_sharing = 1
@@ -86,9 +98,22 @@ class Batch:
         hidden_BTD = self.model.hidden_states(ids_BT, mask, self._cache)
         return self.model.logits(hidden_BTD[:, -num_last:])
 
+    @torch.inference_mode()
     def step(self) -> Tensor:
         """Reads each row's newest token; returns the logits (batch, vocab_size) of what follows it."""
-        return self.read([row.ids[-1:] for row in self.rows])[:, 0]
+        newest = [row.ids[-1:] for row in self.rows]
+        if self.model.fixed_step is None:
+            return self.read(newest)[:, 0]
+        if self._fixed is None:
+            self._fixed = self._cache.fixed()
+        if self._fixed is None:  # a window's columns move
+            return self.read(newest)[:, 0]
+        starts_B1 = torch.tensor(self._starts, device=self.model.device)[:, None]
+        self._fixed.place(self.length, starts_B1)
+        ids_B1 = torch.tensor(newest, device=self.model.device)
+        hidden_B1D = self.model.fixed_step(ids_B1, self._fixed)
+        self._cache.skip(1)
+        return self.model.logits(hidden_B1D)[:, 0]
 
     def _mask(self, num_columns: int) -> Mask:
         if not any(self._starts):
@@ -110,6 +135,8 @@ class Batch:
         self._starts = [self._starts[place] for place in places]
         self.rows = [self.rows[place] for place in places]
         self._num_sharing = num_sharing
+        if since == 0:  # other memory
+            self._fixed = None
         self._cache.select(torch.tensor(places, device=self.model.device), since)
         self._cache.select_texts(torch.tensor(texts, device=self.model.device))
 

@@ -5,13 +5,13 @@ before a shorter row's first token is hidden by the mask. So a row can be droppe
 replaced by one that was read elsewhere, or cut back, while the others stay where they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.layers.masks import Mask
 
@@ -67,6 +67,17 @@ class LayerCache:
             seen.append(held_BGSK[:, :, start:end])
         self._end = end
         return seen[0], seen[1]
+
+    @property
+    def whole(self) -> Pair | None:
+        """Keys and values with all columns that there will be; None where only a window's are kept."""
+        is_whole = self._held is not None and self._held[0].shape[2] == self.max_tokens
+        return self._held if is_whole and self._end == self.length else None
+
+    def skip(self, num_tokens: int) -> None:
+        """Counts tokens that were written into its memory from elsewhere."""
+        self.length += num_tokens
+        self._end += num_tokens
 
     def _keep(self, kept: int) -> None:
         """Moves the newest tokens to the front."""
@@ -247,6 +258,16 @@ class Cache:
         if self.source is not None and other.source is not None:
             self.source = self.source.put(rows_N, other.source)
 
+    def fixed(self) -> "FixedCache | None":
+        """The same memory, with as many columns at each step; None where a layer keeps only a window's."""
+        whole = [self._layers[index].whole for index in sorted(self._layers)]
+        return None if None in whole else FixedCache([pair for pair in whole if pair is not None])
+
+    def skip(self, num_tokens: int) -> None:
+        """Counts tokens that were written into its memory by `fixed`."""
+        for layer in self._layers.values():
+            layer.skip(num_tokens)
+
     def truncate(self, length: int) -> None:
         """Takes back all but the first `length` tokens of every row."""
         for layer in self._layers.values():
@@ -256,3 +277,52 @@ class Cache:
         """Puts so many columns before the first; of a negative number, forgets the first ones."""
         for layer in self._layers.values():
             layer.move(num_tokens)
+
+
+# Columns whose number does not change, so that one compiled step, or one CUDA graph, serves every token. Modules
+# with buffers, whose place in memory a graph may count on.
+
+
+class FixedLayerCache(nn.Module):
+    """One layer's keys and values (batch, key/value heads, columns, head_dim), of which all are returned."""
+
+    def __init__(self, pair: Pair, column_1: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("k_BGSK", pair[0])
+        self.register_buffer("v_BGSK", pair[1])
+        self.register_buffer("column_1", column_1)
+
+    def update(self, k_BG1K: Tensor, v_BG1K: Tensor, reach: int | None = None) -> Pair:
+        """Writes one token's keys and values into the column that is its; what else is real, a mask says."""
+        self.k_BGSK.index_copy_(2, self.column_1, k_BG1K)
+        self.v_BGSK.index_copy_(2, self.column_1, v_BG1K)
+        return self.k_BGSK, self.v_BGSK
+
+
+class FixedCache(nn.Module):
+    """What a decoder remembers, for steps of one token that all have the same shapes.
+
+    Args:
+        layers: Keys and values of each, with all columns that there will be.
+    """
+
+    length = 0  # positions are counted by the mask
+
+    def __init__(self, layers: Sequence[Pair]) -> None:
+        super().__init__()
+        keys_BGSK, _ = layers[0]
+        batch, _, num_columns, _ = keys_BGSK.shape
+        self.register_buffer("column_1", torch.zeros(1, dtype=torch.long, device=keys_BGSK.device))
+        self.register_buffer("real_BS", keys_BGSK.new_zeros(batch, num_columns, dtype=torch.bool))
+        self.layers = nn.ModuleList(FixedLayerCache(pair, self.column_1) for pair in layers)
+
+    def place(self, column: int, starts_B1: Tensor) -> None:
+        """Says where the next token goes, and where each row begins."""
+        self.column_1.fill_(column)
+        columns_S = torch.arange(self.real_BS.shape[1], device=self.real_BS.device)
+        self.real_BS.copy_((columns_S >= starts_B1) & (columns_S <= column))
+
+    def layer(self, index: int) -> FixedLayerCache:
+        """One layer's part."""
+        found: FixedLayerCache = self.layers[index]
+        return found

@@ -8,7 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from zoo.errors import GenerationError, SpecError
-from zoo.generation import Cache, Model, Settings, Source
+from zoo.generation import Cache, FixedCache, Model, Settings, Source
 from zoo.heads.base import Batch, Head
 from zoo.heads.seq2seq_lm import Seq2SeqLM
 from zoo.layers import IGNORED, Mask
@@ -127,9 +127,9 @@ class EncoderDecoderModule(GeneratingModule):
     def model_under(self, head: Head) -> Model:
         """The backbone and a head as generation sees them."""
 
-        def hidden_states(input_ids: Tensor, mask: Mask, cache: Cache) -> Tensor:
-            source = cache.source
-            assert source is not None
+        def hidden_states(input_ids: Tensor, mask: Mask, cache: Cache | FixedCache) -> Tensor:
+            assert isinstance(cache, Cache)
+            assert (source := cache.source) is not None
             hidden_BTD: Tensor = self.backbone.decode(  # type: ignore[operator]
                 input_ids, mask, source.hidden_BSD, source.mask, cache
             )
