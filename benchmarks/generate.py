@@ -5,13 +5,15 @@ the turns, of time on the wall and of processors' time, which hardly heeds what 
 used (OMP_NUM_THREADS=1). Both must write the same ids. Beside transformers' default stands its static cache,
 uncompiled. `data` are 256 prompts of 4 to 64 tokens with answers of 1 to 128: transformers takes 32 at once,
 in order; the zoo replaces those that have ended. `lookup` is one row whose text repeats itself, with guesses
-by looking back beside none, both by the zoo. The last line is JSON; a ratio above 1 says that the zoo is
-faster. Threads that share cores with other work wait for each other: run case by case on a quiet machine.
+by looking back beside none, both by the zoo. `llama-1b` is for a GPU: 1.2 billion parameters in bfloat16,
+whose roundings may choose other ids. The last line is JSON; a ratio above 1 says that the zoo is faster.
+Threads that share cores with other work wait for each other: run case by case on a quiet machine.
 
-    python benchmarks/generate.py [--turns 5] [--steps 64] [--cases llama …] [--litgpt-python PATH]
+    python benchmarks/generate.py [--turns 5] [--steps 64] [--cases llama …] [--compile] [--litgpt-python P]
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -41,8 +43,19 @@ LLAMA = {
     "max_position_embeddings": 1024,
     "tie_word_embeddings": True,
 }
+LLAMA_1B = {
+    **LLAMA,
+    "vocab_size": 128256,
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+}
 MODELS: dict[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA)),
+    "llama-1b": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA_1B)).bfloat16(),
     "gpt2": lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config()),
     "t5": lambda: transformers.T5ForConditionalGeneration(
         transformers.T5Config(num_layers=6, decoder_start_token_id=0)
@@ -54,8 +67,10 @@ WAYS: dict[str, tuple[str, int, int]] = {
     "gpt2": ("gpt2", 1, 1),
     "t5": ("t5", 1, 1),
     "t5-beams": ("t5", 1, 4),
+    "llama-1b": ("llama-1b", 1, 1),
 }
 """The model, rows and beams of a case."""
+ON_GPU = ("llama-1b",)
 STATIC = {"cache_implementation": "static", "disable_compile": True}
 Side = Callable[[], Any]
 
@@ -65,11 +80,14 @@ class Pair:
 
     def __init__(self, name: str) -> None:
         torch.manual_seed(0)
-        self.folder = tempfile.TemporaryDirectory()
-        MODELS[name]().eval().save_pretrained(self.folder.name)
-        self.zoo, load_zoo = timed(lambda: zoo.load(self.folder.name))
-        kind = type(MODELS[name]())
-        self.peer, load_peer = timed(lambda: kind.from_pretrained(self.folder.name).eval())
+        self.folder, self.device = tempfile.TemporaryDirectory(), "cuda" if name in ON_GPU else "cpu"
+        model = MODELS[name]().eval()
+        model.save_pretrained(self.folder.name)
+        kind = type(model)
+        self.zoo, load_zoo = timed(lambda: zoo.load(self.folder.name, device=self.device))
+        self.peer, load_peer = timed(
+            lambda: kind.from_pretrained(self.folder.name, dtype="auto").eval().to(self.device)
+        )
         self.load_seconds = {"zoo": round(load_zoo["wall"], 2), "transformers": round(load_peer["wall"], 2)}
         self.zoo.generation_config = {"eos_token_id": []}
         self.num_bytes = sum(weight.numel() * weight.element_size() for weight in self.zoo.parameters())
@@ -116,10 +134,11 @@ def timed(call: Side) -> tuple[Any, dict[str, float]]:
     return found, {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
 
-def by_turns(sides: dict[str, Side], num_turns: int) -> dict[str, dict[str, float]]:
+def by_turns(sides: dict[str, Side], num_turns: int, are_equal: bool = True) -> dict[str, dict[str, float]]:
     """Median seconds of each side, after one call that is not counted."""
     written = {name: side() for name, side in sides.items()}
-    assert len({str(ids) for ids in written.values() if ids}) == 1, f"they write otherwise: {written}"
+    found = {str(ids) for ids in written.values() if ids}
+    assert not are_equal or len(found) == 1, f"they write otherwise: {written}"
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for _ in range(num_turns):
         for name, side in sides.items():
@@ -137,16 +156,22 @@ def ratios(seconds: dict[str, dict[str, float]], peer: str) -> dict[str, float]:
 
 
 def tokens(
-    pair: Pair, way: tuple[int, int], num_turns: int, num_tokens: int, read: float, litgpt: LitGPT | None
+    pair: Pair,
+    way: tuple[int, int],
+    num_turns: int,
+    num_tokens: int,
+    compile: bool = False,
+    litgpt: LitGPT | None = None,
 ) -> dict[str, Any]:
     """Tokens a second of one way to write, and the first token's seconds."""
     rows, beams = way
-    ids = torch.randint(3, 500, (rows, PROMPT), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(3, 500, (rows, PROMPT), generator=torch.Generator().manual_seed(0)).to(pair.device)
+    on_gpu = pair.device == "cuda"
 
     def sides(number: int) -> dict[str, Side]:
         choices: dict[str, Any] = {"max_new_tokens": number, "num_beams": beams}
         found: dict[str, Side] = {
-            "zoo": lambda: pair.zoo.generate(ids, **choices),
+            "zoo": lambda: pair.zoo.generate(ids, **choices, compile=compile or on_gpu),
             "transformers": lambda: pair.peer_writes(ids, **choices),
         }
         if beams == 1 and number > 1:
@@ -155,7 +180,7 @@ def tokens(
             found["litgpt"] = lambda: litgpt.write(number)
         return found
 
-    first, whole = by_turns(sides(1), num_turns), by_turns(sides(num_tokens), num_turns)
+    first, whole = (by_turns(sides(number), num_turns, not on_gpu) for number in (1, num_tokens))
     per_second = {name: rows * num_tokens / each["wall"] for name, each in whole.items()}
     return {
         "tokens_per_second": {name: round(value, 1) for name, value in per_second.items()},
@@ -163,7 +188,9 @@ def tokens(
             key: value for peer in whole if peer != "zoo" for key, value in ratios(whole, peer).items()
         },
         "first_token_ms": {name: round(1e3 * each["wall"], 1) for name, each in first.items()},
-        "share_of_read_bandwidth": round(pair.num_bytes * per_second["zoo"] / rows / read, 2),
+        "share_of_read_bandwidth": round(
+            pair.num_bytes * per_second["zoo"] / rows / read_bandwidth(pair.device), 2
+        ),
     }
 
 
@@ -231,10 +258,11 @@ def lookup(pair: Pair, num_turns: int, num_tokens: int) -> dict[str, Any]:
     }
 
 
-def read_bandwidth() -> float:
-    """Bytes a second that all threads read at best."""
-    numbers = torch.ones(2**26)
-    return numbers.numel() * 4 / min(timed(numbers.sum)[1]["wall"] for _ in range(8))
+@functools.cache
+def read_bandwidth(device: str) -> float:
+    """Bytes a second that a GPU, or all threads, read at best."""
+    numbers = torch.ones(2**30 if device == "cuda" else 2**26, device=device)
+    return numbers.numel() * 4 / min(timed(lambda: numbers.sum().item())[1]["wall"] for _ in range(8))
 
 
 def main() -> None:
@@ -243,13 +271,15 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=64, help="new tokens of a row")
     cases = [*WAYS, "data", "lookup"]
-    parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
+    here = [case for case in cases if torch.cuda.is_available() or case not in ON_GPU]
+    parser.add_argument("--cases", nargs="+", choices=cases, default=here)
+    parser.add_argument("--compile", action="store_true", help="the zoo's steps; it takes a minute")
     parser.add_argument("--litgpt-python", help="an interpreter that has litgpt, to stand beside `llama`")
     choices = parser.parse_args()
     warnings.filterwarnings("ignore")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    read, figures = read_bandwidth(), {}
+    figures = {}
     for case in choices.cases:
         model, *rows_and_beams = WAYS.get(case, ("llama", 1, 1))
         pair = Pair(model)
@@ -261,7 +291,8 @@ def main() -> None:
             python = choices.litgpt_python if case == "llama" else None
             litgpt = LitGPT(python, pair.num_bytes // 4) if python else None
             rows, beams = rows_and_beams
-            figures[case] = tokens(pair, (rows, beams), choices.turns, choices.steps, read, litgpt)
+            way = (rows, beams)
+            figures[case] = tokens(pair, way, choices.turns, choices.steps, choices.compile, litgpt)
             if litgpt is not None:
                 litgpt.end()
         figures[case]["load_seconds"] = pair.load_seconds
@@ -272,7 +303,7 @@ def main() -> None:
         "ratio": min(
             value for each in figures.values() for key, value in each["ratio"].items() if key.endswith("wall")
         ),
-        "read_gb_per_second": round(read / 1e9, 1),
+        "read_gb_per_second": round(read_bandwidth(pair.device) / 1e9, 1),
         "turns": choices.turns,
         "steps": choices.steps,
         "threads": torch.get_num_threads(),
