@@ -33,7 +33,7 @@ def cached_equals_uncached(family: Family) -> None:
         mask = Mask.from_attention_mask(real_BT[:, :end])
         pieces.append(model.hidden_states(ids_BT[:, start:end], mask, cache))
     real = real_BT.bool()
-    require_alike(torch.cat(pieces, 1)[real], expected[real], "hidden states with and without a cache", 1e-4)
+    require_alike(torch.cat(pieces, 1)[real], expected[real], "hidden states with and without a cache")
 
 
 @torch.no_grad()
