@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from zoo import hub
 from zoo.errors import CheckpointError, SpecError
-from zoo.heads.base import Batch, Loss
+from zoo.heads.base import Batch
 from zoo.heads.causal_lm import CausalLMHead
 from zoo.heads.preference import Preference
 from zoo.layers import IGNORED
@@ -77,16 +78,27 @@ class PreferenceModule(DecoderModule):
         assert isinstance(spec, Preference)
         return spec
 
-    def loss(self, batch: Batch) -> Loss:
-        """The loss of a batch of pairs, beside what the reference holds of them."""
-        if self.objective.has_reference and "reference" not in batch:
-            batch = {**batch, "reference": self.reference_log_probs(batch)}
-        return super().loss(batch)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One batch's share of the step's loss, beside what the reference holds of its pairs."""
+        return super().training_step(self._beside(batch), batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Counts one batch, beside what the reference holds of its pairs."""
+        return super().validation_step(self._beside(batch), batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Counts one batch, beside what the reference holds of its pairs."""
+        return super().test_step(self._beside(batch), batch_idx)
+
+    def _beside(self, batch: Batch) -> Batch:
+        return (
+            {**batch, "reference": self.reference_log_probs(batch)} if self.objective.has_reference else batch
+        )
 
     def reference_log_probs(self, batch: Batch) -> Tensor:
         """How likely the reference holds each answer, (answers, pairs)."""
         if self._kept:
-            return self.log_probs_of(self._kept[0].to(self.device), batch)
+            return self.log_probs_of(self._kept[0], batch)
         assert self._table is not None, "the reference was not asked"
         table: Tensor = self._table["log_probs"].to(self.device)
         self._table["log_probs"] = table
@@ -141,7 +153,7 @@ class PreferenceModule(DecoderModule):
         table = torch.full(shape, float("-inf"), device=self.device)
         with self.trainer.precision_plugin.forward_context():
             for batch in data.numbered():
-                batch = self.trainer.strategy.batch_to_device(batch, self.device)
+                batch = move_data_to_device(batch, self.device)
                 found = self.log_probs_of(model, batch).T
                 if (
                     batch["labels"] != IGNORED
