@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoo.hub import save as save
 
 __all__ = [
+    "adapters",
     "callbacks",
     "data",
     "decoders",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.generation import Cache
-from zoo.layers import ACTIVATIONS, HeadAttention, KeyValueCache, Mask, product
+from zoo.layers import ACTIVATIONS, HeadAttention, KeyValueCache, Linear, Mask, product
 from zoo.specs import DecoderSpec, HubHead, require_divides, require_known
 
 
@@ -113,6 +113,13 @@ class Affine(nn.Module):
         """Weights from N(0, std²), biases zero."""
         nn.init.normal_(self.weight, std=self.std)
         nn.init.zeros_(self.bias)
+
+    def as_linear(self) -> Linear:
+        """The same map with the weight as torch holds it, for what knows no other."""
+        num_inputs, num_outputs = self.weight.shape
+        made = Linear(num_inputs, num_outputs, device="meta")
+        made.weight, made.bias = nn.Parameter(self.weight.T), self.bias
+        return made
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, inputs) to (…, outputs)."""

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from zoo.adapters import LoRA
 from zoo.cli import training
 from zoo.errors import RecipeError
 from zoo.layers import without_memory
@@ -46,6 +47,11 @@ class CheckCLI(training.ZooCLI):
         with without_memory():
             backbone, heads = model.networks()
         _print_sizes(backbone, heads)
+        if isinstance(model.adapter, LoRA) or model.frozen:
+            model.backbone, model.heads = backbone, heads
+            with without_memory():
+                trained, every = model.restrain()
+            print(f"Trained are {trained:,} of {every:,} parameters ({trained / every:.2%}).")
         if self.devices is not None:
             _print_footprint(model, heads, self._plan(self.devices, model.spec))
 

@@ -104,6 +104,9 @@ class Head(nn.Module, ABC):
     unpublished: ClassVar[tuple[str, ...]] = ()
     """Parts that are there for training alone: files in the Hub's format do not hold them."""
 
+    stays: ClassVar[bool] = False
+    """Whether it stays as it is where the backbone does, under an adapter."""
+
     def prepare(self, batch: Batch) -> Batch:
         """What backbone and loss read of a batch with labels; by default the batch."""
         return batch

@@ -34,6 +34,8 @@ class LanguageModelHead(Head):
         name: The head's own, under which the family says how it stands on the Hub.
     """
 
+    stays = True
+
     def __init__(self, spec: BackboneSpec, name: str) -> None:
         super().__init__()
         hub_head = spec.hub_head(name)

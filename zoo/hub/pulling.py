@@ -46,8 +46,12 @@ def folder_of(model: HubModel, *, weights: bool = True) -> Path:
     return Path(model.name) if model.is_folder else fetch(pinned(model), weights=weights)[0]
 
 
-def pinned(model: HubModel) -> HubModel:
+def pinned(model: HubModel, file: str = CONFIG_FILE) -> HubModel:
     """The same model at the commit that its revision names now; a folder, or a commit, as it is.
+
+    Args:
+        model: A folder or a Hub id.
+        file: One that it has, which is needed in any case.
 
     Raises:
         CheckpointError: The Hub knows no such model or revision, or cannot be asked.
@@ -55,17 +59,17 @@ def pinned(model: HubModel) -> HubModel:
     if model.is_folder or _COMMIT.fullmatch(model.revision or ""):
         return model
     try:
-        commit = _cached_commit(model) if remote.is_offline() else remote.tried(lambda: _commit(model))
+        commit = _cached_commit(model) if remote.is_offline() else remote.tried(lambda: _commit(model, file))
     except remote.FAILURES as error:
         raise remote.explained(error, model) from error
     tell(f"{model.name} is at commit {commit}")
     return HubModel(f"{model.repo_id}@{commit}")
 
 
-def _commit(model: HubModel) -> str:
+def _commit(model: HubModel, file: str) -> str:
     info = remote.api().model_info(model.repo_id, revision=model.revision, timeout=remote.TIMEOUT_SECONDS)
-    # It is needed in any case, and the client notes for offline use which commit it was of.
-    path = _download(model, CONFIG_FILE)
+    # The client notes for offline use which commit it was of.
+    path = _download(model, file)
     if path.parent.name != info.sha:
         # The client falls back on what is cached when it is cut off; or there was a commit just now.
         raise httpx2.NetworkError(f"{model.name} is not what it was a moment ago")

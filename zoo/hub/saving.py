@@ -48,6 +48,7 @@ def save(module: "ZooModule", folder: str | Path, head: str | None = None) -> Pa
         raise CheckpointError(f"{folder} is a file; a model is saved as a folder")
     name = module.head_name(head) if module.head_specs else None
     module.build()
+    module = module.merged()
     whole = Path(os.path.abspath(folder))  # "." has no name
     aside = whole.with_name(f".{whole.name}.part")
     shutil.rmtree(aside, ignore_errors=True)

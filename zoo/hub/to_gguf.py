@@ -48,6 +48,7 @@ def export(model: "ZooModule", folder: Path, head: str | None = None) -> Path:
     Raises:
         ZooError: The package is not installed, or the model does not fit the format.
     """
+    model = model.merged()
     family = _required(model, head)
     require("to export as gguf", "gguf", "gguf")
     import gguf

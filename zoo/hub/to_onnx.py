@@ -47,6 +47,7 @@ def export(model: ZooModule, folder: Path, head: str | None = None) -> Path:
         ZooError: The exporter is not installed, or the family's code does not suit it.
     """
     require("to export as onnx", "onnx", "onnx", "onnxscript")
+    model = model.merged()
     name = model.head_name(head) if model.head_specs else None
     batch, tokens, written = (torch.export.Dim(word) for word in ("batch", "tokens", "written"))
     shapes = {

@@ -1,10 +1,10 @@
 """What the modules of all shapes share: building, optimisation, checkpoints that stand alone."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import lightning as L
 import torch
@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zoo import registry
+from zoo.adapters import LoRA, files, layers
+from zoo.adapters.quantized import quantize
 from zoo.errors import CheckpointError, GenerationError, SpecError, ZooError, did_you_mean, with_article
 from zoo.generation.settings import FILE as GENERATION_FILE
 from zoo.heads.base import Batch, Head, Look, Loss, Metrics
 from zoo.hub import config as hub_config
-from zoo.hub import filling, names, pulling
+from zoo.hub import filling, names, pulling, weights
+from zoo.hub.telling import tell
 from zoo.layers import Mask, WithLoss, initialize, materialize, without_memory
 from zoo.schedules import Constant, WarmupCosine
-from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain
+from zoo.specs import BackboneSpec, HeadSpec, HubHead, HubModel, ScheduleSpec, Shape, from_plain, make, plain
 from zoo.tokenizer import Tokenizer
-from zoo.training import blocks, clipping, optimization, restoring, sharding
+from zoo.training import blocks, clipping, freezing, optimization, restoring, sharding
 from zoo.training.blocks import Checkpointing
 from zoo.training.float8 import Float8
 from zoo.training.normalization import LabelMean
@@ -39,6 +42,9 @@ Plain = Mapping[str, Any]
 
 ONLY = "head"
 """The name of a head that stands alone."""
+
+ADAPTER = "default"
+"""The name of an adapter that has no other, as PEFT has it."""
 
 
 def _named(
@@ -121,6 +127,9 @@ class ZooModule(L.LightningModule):
         lr_schedule: ScheduleSpec | Plain | None,
         compile: bool = False,
         activation_checkpointing: Checkpointing = "none",
+        adapter: HubModel | LoRA | Plain | None = None,
+        freeze: Sequence[str] = (),
+        layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
         self.source: HubModel | BackboneSpec = (
@@ -131,6 +140,10 @@ class ZooModule(L.LightningModule):
         self.lr_schedule: ScheduleSpec = given or WarmupCosine()
         chosen = optimization.from_plain(dict(optimizer)) if isinstance(optimizer, Mapping) else optimizer
         self.optimizer: OptimizerFactory = chosen or optimization.DEFAULT
+        self.adapter: HubModel | LoRA | None = (
+            make(LoRA, adapter) if isinstance(adapter, Mapping) else adapter
+        )
+        self.frozen, self.layer_decay = list(freeze or ()), freezing.require_decay(layer_decay)
         # How it is computed, not what: no part of a checkpoint.
         self.compiles, self.activation_checkpointing = compile, blocks.checked(activation_checkpointing)
         self.tokenizer: Tokenizer | None = None
@@ -150,8 +163,12 @@ class ZooModule(L.LightningModule):
 
     def _choices(self) -> dict[str, Any]:
         heads = {name: spec.to_plain() for name, spec in self.head_specs.items()}
+        adapter = self.adapter.name if isinstance(self.adapter, HubModel) else plain(self.adapter)
+        sharing = {"adapter": adapter, "freeze": self.frozen}
         return {
             **({"head": heads[ONLY]} if heads.keys() == {ONLY} else {"heads": heads}),
+            **{name: value for name, value in sharing.items() if value},
+            **({"layer_decay": self.layer_decay} if self.layer_decay < 1 else {}),
             "optimizer": optimization.to_plain(self.optimizer),
             "lr_schedule": self.lr_schedule.to_plain(),
         }
@@ -247,13 +264,23 @@ class ZooModule(L.LightningModule):
             return
         with without_memory():
             backbone, heads = self.networks()
-        self.backbone, self.heads = backbone.to(dtype), heads.to(dtype)
+        stored = self._stored_dtype() if self._quantization else dtype
+        self.backbone, self.heads = backbone.to(stored), heads.to(stored)
         if self.device_mesh is not None:
+            if self.adapter is not None:
+                raise SpecError(
+                    "processes that share a model train no adapter",
+                    at="trainer.strategy",
+                    hint="use strategy: ddp, in which each has all of it",
+                )
             device = self.device_mesh.device_type
             self._convert()
             sharding.spread(self, self.device_mesh, sharding.gathered_in(self.trainer))
         plan = self._plan(self.source, trains=trains) if isinstance(self.source, HubModel) else None
-        if plan is not None and plan.can_map and not trains and self._is_in_memory(device):
+        stays = (
+            self.adapter is not None or not trains
+        )  # but for pages that are written, which are then copied
+        if plan is not None and plan.can_map and stays and self._is_in_memory(device):
             filling.map_files(self, plan)
             self._tie()
         else:
@@ -265,7 +292,51 @@ class ZooModule(L.LightningModule):
                 filling.fill(self, plan)
         if plan is not None:
             self._read_beside(plan.folder)
+        trained, every = self._adapt(dtype)
+        if trains and trained < every:
+            tell(f"trains {trained:,} of {every:,} parameters ({trained / every:.2%})")
         blocks.speed_up(self.backbone, self.compiles, self.activation_checkpointing)
+
+    @property
+    def _quantization(self) -> str | None:
+        return self.adapter.quantization if isinstance(self.adapter, LoRA) else None
+
+    def _stored_dtype(self) -> torch.dtype | None:
+        """That of a Hub model's files: what is quantized is not made wider before."""
+        is_hub = isinstance(self.source, HubModel)
+        return weights.dtype_of(pulling.folder_of(self.source)) if is_hub else None  # type: ignore[arg-type]
+
+    def _adapt(self, dtype: torch.dtype | None) -> tuple[int, int]:
+        """Puts the adapter beside the backbone; tells what `restrain` does."""
+        if self.adapter is not None:
+            layers.make_linear(self.backbone)
+        if self._quantization:
+            for name in [name for name, _ in layers.projections(self.backbone)]:
+                part = self.backbone.get_submodule(name)
+                self.backbone.set_submodule(name, quantize(part, self._quantization))
+            self.to(dtype or torch.get_default_dtype())
+        if isinstance(self.adapter, HubModel):
+            self.load_adapter(self.adapter.name)
+        return self.restrain()
+
+    def restrain(self) -> tuple[int, int]:
+        """Has the networks trained as `adapter` and `freeze` say; they need no memory.
+
+        Returns:
+            How many numbers are trained, and how many there are.
+        """
+        if isinstance(self.adapter, LoRA):
+            if not self.adapters:
+                found = layers.targets(self.backbone, self.spec.weights, self.adapter.target_modules)
+                layers.inject(self.backbone, self.adapter, ADAPTER, found)
+            self._freeze_base()
+        freezing.freeze(self, self.frozen)
+        return freezing.trained_share(self)
+
+    def _freeze_base(self) -> None:
+        for name in self.heads:
+            if self.head(name).stays:
+                self.heads[name].requires_grad_(False)
 
     def _convert(self) -> None:
         """Has projections computed in float8 before they are spread, where that is the precision."""
@@ -314,15 +385,91 @@ class ZooModule(L.LightningModule):
         """
         take = names.gradient_of if gradients else names.whole_or_row
         backbone = names.named_tensors(self.backbone, self.spec.weights, take=take)
-        if not self.head_specs:
-            return {name.removeprefix(self.spec.prefix): tensor for name, tensor in backbone.items()}
-        name = self.head_name(head)
+        name = self.head_name(head) if self.head_specs else None
+        found = {self.in_files(hub, name): tensor for hub, tensor in backbone.items()}
+        if name is None:
+            return found
         hub_head = self.hub_head(name)
-        bare = self.spec.prefix if hub_head.is_bare else ""
         return {
-            **{f"{hub_head.prefix}{name.removeprefix(bare)}": tensor for name, tensor in backbone.items()},
+            **found,
             **names.named_tensors(self.heads[name], hub_head.weights, self.head(name).not_in_files, take),
         }
+
+    def in_files(self, name: str, head: str | None) -> str:
+        """What files with this head, or without any, call what the family's table calls so."""
+        if head is None:
+            return name.removeprefix(self.spec.prefix)
+        hub_head = self.hub_head(head)
+        return f"{hub_head.prefix}{name.removeprefix(self.spec.prefix if hub_head.is_bare else '')}"
+
+    # Adapters
+
+    def load_adapter(self, adapter: str | Path, name: str = ADAPTER, head: str | None = None) -> None:
+        """Adds an adapter in PEFT's format, which is then in use; those that were there stay, unused.
+
+        Args:
+            adapter: A folder, or `owner/name[@revision]` on the Hub.
+            name: What it is called here.
+            head: Of several, the one whose weights the files hold.
+
+        Raises:
+            CheckpointError: It is not to be had, or is for another base.
+            ZooError: There is one of this name, or the extra `peft` is not installed.
+        """
+        if name in self.adapters:
+            raise ZooError(f"the model has an adapter `{name}` already", hint="load it under another name")
+        self.build()
+        chosen = self.head_name(head) if self.head_specs else None
+        lora = files.load(self, files.fetched(adapter), name, chosen)
+        if self.adapter is None or isinstance(self.adapter, HubModel):
+            self.adapter = lora
+        self._freeze_base()
+        self.set_adapter(name)
+
+    def save_adapter(self, folder: str | Path, name: str = ADAPTER, head: str | None = None) -> Path:
+        """Writes an adapter in PEFT's format, with the head that is trained beside it.
+
+        Raises:
+            ZooError: There is none of this name.
+        """
+        self._require_adapter(name)
+        return files.save(self, folder, name, self.head_name(head) if self.head_specs else None)
+
+    @property
+    def adapters(self) -> list[str]:
+        """The names of the adapters that it has."""
+        return list(getattr(self.backbone, "peft_config", {})) if self.is_built else []
+
+    def set_adapter(self, name: str | None) -> None:
+        """Has one of its adapters in use, alone; None: none.
+
+        Raises:
+            ZooError: There is none of this name.
+        """
+        if name is not None:
+            self._require_adapter(name)
+        layers.choose(self.backbone, name)
+
+    def without_adapter(self) -> AbstractContextManager[None]:
+        """The model as it was before adapters were added, within a `with`."""
+        return layers.without(self.backbone)
+
+    def merged(self) -> Self:
+        """The same model with the adapter in use added to its weights; it shares all other weights."""
+        if self.adapter is None:
+            return self
+        given = {name: value for name, value in self.described().items() if name != "adapter"}
+        made: Self = sharding.own_class(self)(**given)  # type: ignore[assignment]
+        with without_memory():
+            backbone, _ = made.networks()
+        layers.merge(self.backbone, backbone)
+        made.backbone, made.heads, made.tokenizer = backbone, self.heads, self.tokenizer
+        made.generation_config, made.origin = self.generation_config, self.origin
+        return made.train(self.training)
+
+    def _require_adapter(self, name: str) -> None:
+        if name not in self.adapters:
+            raise ZooError(f"the model has no adapter `{name}`", hint=did_you_mean(name, self.adapters))
 
     # Heads
 
@@ -607,7 +754,11 @@ class ZooModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimizer and schedule, stepped every optimizer step."""
-        optimizer = self.optimizer(optimization.groups_for(self.optimizer, self))
+        groups = optimization.groups_for(self.optimizer, self)
+        if self.layer_decay < 1:
+            groups = list(freezing.decayed(self.backbone, groups, self.layer_decay))
+        optimizer = self.optimizer(groups)
+        freezing.scale_rates(optimizer.param_groups)
         num_steps = self.trainer.estimated_stepping_batches
         if num_steps == float("inf") and not isinstance(self.lr_schedule, Constant):
             raise ZooError(
@@ -644,7 +795,16 @@ class ZooModule(L.LightningModule):
     # Checkpoints stand alone: no recipe, no Hub, nothing pickled.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what `zoo.load` needs: the resolved spec, the tokenizer, the module's name."""
+        """Adds what `zoo.load` needs: the resolved spec, the tokenizer, the module's name.
+
+        Raises:
+            ZooError: It has several adapters.
+        """
+        if self.adapters not in ([], [ADAPTER]):
+            raise ZooError(
+                f"a checkpoint holds one adapter, `{ADAPTER}`, the model has {', '.join(self.adapters)}",
+                hint="`save_adapter` writes each by itself",
+            )
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self.described()
         checkpoint["zoo"] = {
             "module": registry.path_of(sharding.own_class(self)),
@@ -687,6 +847,8 @@ class ZooModule(L.LightningModule):
             self.source = from_plain(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]["backbone"])
             self._spec = None
         saved = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
+        if isinstance(self.adapter, HubModel):
+            self.adapter = make(LoRA, saved["adapter"])
         for name, head in (saved.get("heads") or {ONLY: saved["head"]}).items():
             labels = getattr(from_plain(head), "labels", None)
             if labels and name in self.head_specs:

@@ -1,9 +1,11 @@
 """Training a decoder, and continuing texts with it."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from lightning.pytorch.cli import OptimizerCallable
 
+from zoo.adapters import LoRA
 from zoo.errors import GenerationError
 from zoo.generation import Model, Settings
 from zoo.heads.base import Head
@@ -25,6 +27,9 @@ class DecoderModule(GeneratingModule):
         compile: Whether the backbone's blocks are compiled for training.
         activation_checkpointing: What the backward pass computes again in place of keeping it: `none`, whole
             blocks (`block`), or of blocks all but products and attention (`selective`).
+        adapter: What is trained in place of the backbone: a `LoRA`, or the folder or Hub id of one that was.
+        freeze: Globs of names of parameters that stay as they are.
+        layer_decay: What the learning rate of each block is multiplied by beside that of the next one.
     """
 
     shape: ClassVar[Shape] = "decoder"
@@ -38,9 +43,15 @@ class DecoderModule(GeneratingModule):
         lr_schedule: ScheduleSpec | None = None,
         compile: bool = False,
         activation_checkpointing: Checkpointing = "none",
+        adapter: HubModel | LoRA | None = None,
+        freeze: Sequence[str] = (),
+        layer_decay: float = 1.0,
     ) -> None:
         head = CausalLM() if head is None and heads is None else head
-        super().__init__(backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing)
+        super().__init__(
+            backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing, adapter, freeze,
+            layer_decay,
+        )  # fmt: skip
 
     def model_under(self, head: Head) -> Model:
         """The backbone and a head as generation sees them."""

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from zoo.adapters import LoRA
 from zoo.errors import GenerationError, SpecError
 from zoo.generation import Cache, FixedCache, Model, Settings, Source
 from zoo.heads.base import Batch, Head
@@ -29,6 +30,9 @@ class EncoderDecoderModule(GeneratingModule):
         compile: Whether the backbone's blocks are compiled for training.
         activation_checkpointing: What the backward pass computes again in place of keeping it: `none`, whole
             blocks (`block`), or of blocks all but products and attention (`selective`).
+        adapter: What is trained in place of the backbone: a `LoRA`, or the folder or Hub id of one that was.
+        freeze: Globs of names of parameters that stay as they are.
+        layer_decay: What the learning rate of each block is multiplied by beside that of the next one.
     """
 
     shape: ClassVar[Shape] = "encoder-decoder"
@@ -43,9 +47,15 @@ class EncoderDecoderModule(GeneratingModule):
         lr_schedule: ScheduleSpec | None = None,
         compile: bool = False,
         activation_checkpointing: Checkpointing = "none",
+        adapter: HubModel | LoRA | None = None,
+        freeze: Sequence[str] = (),
+        layer_decay: float = 1.0,
     ) -> None:
         head = Seq2SeqLM() if head is None and heads is None else head
-        super().__init__(backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing)
+        super().__init__(
+            backbone, head, heads, optimizer, lr_schedule, compile, activation_checkpointing, adapter, freeze,
+            layer_decay,
+        )  # fmt: skip
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """The decoder's hidden states, (batch, decoder tokens, hidden_size).
