@@ -91,7 +91,7 @@ def inject(backbone: nn.Module, lora: LoRA, name: str, targets: list[str]) -> No
 
     config = LoraConfig(
         r=lora.r,
-        lora_alpha=lora.lora_alpha,  # type: ignore[arg-type]  # PEFT divides it, so any number does
+        lora_alpha=lora.lora_alpha,
         target_modules=targets,
         lora_dropout=lora.lora_dropout,
         use_rslora=lora.use_rslora,
@@ -140,7 +140,7 @@ def merge(backbone: nn.Module, plain: nn.Module) -> None:
         backbone: With adapters, or in four bits.
         plain: Shares all weights that are not changed.
     """
-    parts = dict(projections(backbone))
+    parts: dict[str, Any] = dict(projections(backbone))
     inside = tuple(f"{name}." for name in parts)
     found = {key: value for key, value in backbone.state_dict().items() if not key.startswith(inside)}
     for name, layer in parts.items():
