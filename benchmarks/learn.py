@@ -193,10 +193,10 @@ CASES = {
         "banking77", "accuracy", 0.90, 1248, {**LABELS, "model.optimizer.init_args.lr": 2e-4}, classifier
     ),
     "finetune/bert-sst2": Case(
-        "sst2", "accuracy", 0.90, 1500, {**LABELS, "model.optimizer.init_args.lr": 1e-4}, classifier
+        "sst2", "accuracy", 0.90, 1200, {**LABELS, "model.optimizer.init_args.lr": 1e-4}, classifier
     ),
     "finetune/bert-ag-news": Case(
-        "ag_news", "accuracy", 0.91, 600,
+        "ag_news", "accuracy", 0.91, 500,
         {**LABELS, "data.validation": "test", "model.optimizer.init_args.lr": 1e-4}, classifier,
     ),
     "finetune/bert-stsb": Case(
