@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -111,6 +112,43 @@ def shell() -> Shell:
         return done.stdout
 
     return run
+
+
+Importable = Callable[[Path], AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="session")
+def importable() -> Importable:
+    """Has this process find the plugins of a folder, and then forget them."""
+    from zoo import registry
+
+    @contextmanager
+    def importable(site: Path) -> Iterator[None]:
+        sys.path.insert(0, str(site))
+        registry.entries.cache_clear()
+        yield
+        sys.path.remove(str(site))
+        registry.entries.cache_clear()
+        for name, module in list(sys.modules.items()):
+            if str(site) in str(getattr(module, "__file__", "")):
+                del sys.modules[name]
+
+    return importable
+
+
+@pytest.fixture(scope="session")
+def installed(importable: Importable) -> Callable[..., AbstractContextManager[None]]:
+    """Has this process find plugins that pip installs from their folders into one of their own."""
+
+    @contextmanager
+    def installed(site: Path, *folders: Path) -> Iterator[None]:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        alone = ["--no-deps", "--no-build-isolation", "--no-index", "--target"]
+        subprocess.run([*pip, *alone, str(site), *map(str, folders)], check=True, timeout=300)
+        with importable(site):
+            yield
+
+    return installed
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from zoo import registry
 from zoo.cli.scaffolding import KINDS, SHAPES, TEMPLATES
 
 NAMES = {template: f"acme-{template}" for template in (*SHAPES, *KINDS)}
@@ -42,19 +41,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def site(made: Path, tmp_path_factory: pytest.TempPathFactory, installed: Any) -> Iterator[Path]:
     """All of them installed, in a folder of its own on sys.path."""
     folder = tmp_path_factory.mktemp("site")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    alone = ["--no-deps", "--no-build-isolation", "--no-index", "--target", str(folder)]
-    subprocess.run([*pip, *alone, *(str(made / name) for name in NAMES.values())], check=True, timeout=120)
-    sys.path.insert(0, str(folder))
-    registry.entries.cache_clear()
-    yield folder
-    sys.path.remove(str(folder))
-    registry.entries.cache_clear()
-    for module in [name for name in sys.modules if name.startswith("acme_")]:
-        del sys.modules[module]
+    with installed(folder, *(made / name for name in NAMES.values())):
+        yield folder
 
 
 def test_a_family_is_a_package_of_a_few_files(made: Path) -> None:

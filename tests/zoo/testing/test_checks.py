@@ -1,4 +1,4 @@
-"""Every check of a family can fail: for each there is a family that breaks its promise."""
+"""Every check can fail: for each there is a family, or another part, that breaks its promise."""
 
 import importlib
 import re
@@ -12,8 +12,10 @@ import torch
 from zoo.errors import ZooError
 from zoo.testing import Reference
 from zoo.testing.checks import Check, Outcome, Skip, require_known, run
+from zoo.testing.data import DataSubject
 from zoo.testing.families import Family
 from zoo.testing.heads import HeadSubject
+from zoo.testing.modules import ModuleSubject
 from zoo.testing.profiles import API, profile
 from zoo.testing.recipes import RecipesSubject
 from zoo.testing.report import Report, Section
@@ -41,13 +43,18 @@ def test_a_family_that_breaks_a_promise_is_told_so(check: Check, broken: Path) -
     assert re.match(message, outcome.reason), outcome.reason
 
 
-@pytest.mark.parametrize("check", profile("head"), ids=lambda check: check.name)
-def test_a_head_that_breaks_a_promise_is_told_so(check: Check, broken: Path) -> None:
-    known = importlib.import_module("broken_heads").BROKEN
-    if check.name not in known:
-        pytest.skip("what a head's files lose is refused before they are loaded, by the saving itself")
-    kind, message = known[check.name]
-    outcome = run(check, HeadSubject(kind))
+SUBJECTS: dict[str, Any] = {"heads": HeadSubject, "data": DataSubject, "modules": ModuleSubject}
+PARTS = [
+    pytest.param(place, check, id=f"{place}-{check.name}")
+    for place, kind in (("heads", "head"), ("data", "data"), ("modules", "module"))
+    for check in profile(kind)
+]
+
+
+@pytest.mark.parametrize(("place", "check"), PARTS)
+def test_a_part_that_breaks_a_promise_is_told_so(place: str, check: Check, broken: Path) -> None:
+    kind, message = importlib.import_module(f"broken_{place}").BROKEN[check.name]
+    outcome = run(check, SUBJECTS[place](kind))
     assert outcome.state == "failed", outcome
     assert re.match(message, outcome.reason), outcome.reason
 

@@ -76,6 +76,9 @@ BROKEN = {
     "measures_count_and_start_anew": (
         head(metrics=lambda self: Forgetful(**dict(Head.metrics(self).measures))), r"the measure `\w+` of other"
     ),
+    "a_model_under_it_is_saved_and_loaded": (
+        head(unpublished=("projection",)), r"`heads.head.projection.weight` comes back otherwise"
+    ),
     "a_checkpoint_describes_it": (
         spec(to_plain=lambda self: {"class_path": "broken_heads.Gone", "init_args": {}}), r"`broken_heads.Gone`"
     ),
