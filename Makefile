@@ -5,12 +5,12 @@ READY := .venv/.ready
 # One process a core; threads of several would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo demo-all test test-all lint parity bench clean
+.PHONY: demo demo-all test test-all lint parity bench docs clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $(READY)
 
 demo: $(READY)  ## train a decoder on real text in under 3 minutes and show what it learnt
@@ -37,5 +37,8 @@ parity: $(READY)  ## every family beside its reference; writes docs/parity.md
 bench: $(READY)  ## figures; the last line of each benchmark is JSON
 	for f in benchmarks/*.py; do $(BIN)/python $$f || exit 1; done
 
+docs: $(READY)  ## the site, in site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv dist runs site .mypy_cache .ruff_cache .pytest_cache

@@ -1,11 +1,11 @@
-"""docs/plugins.md names every check, and no other."""
+"""docs/conformance.md names every check, and no other."""
 
 import re
 from pathlib import Path
 
 from zoo.testing.profiles import profile
 
-PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text("utf-8")
 SECTIONS = {
     "family": "A family's checks",
     "head": "A head's checks",
