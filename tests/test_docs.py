@@ -40,6 +40,11 @@ def test_the_reference_is_made_of_docstrings(site: Path) -> None:
     assert "zoo.schedules.WarmupCosine" in (site / "reference" / "zoo.schedules.html").read_text("utf-8")
 
 
+def test_every_page_stands_in_the_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert [page.name for page in DOCS.glob("*.md") if f": {page.name}\n" not in menu] == []
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     """What the build of the site asks for, too; the reference is made there."""
     for page in DOCS.glob("*.md"):
