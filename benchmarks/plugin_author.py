@@ -14,6 +14,8 @@ from pathlib import Path
 
 from zoo.cli.scaffolding import write
 
+EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "smollm3.py"
+"""An architecture that is ported from transformers; with the scaffold's pyproject.toml it is a plugin."""
 NUM_PLUGINS = 50
 AIM = {"files": 2, "lines": 150, "list_seconds": 0.5}
 
@@ -24,6 +26,11 @@ def seconds(words: list[str], site: Path) -> float:
     environment = {**os.environ, "PYTHONPATH": str(site)}
     subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL, cwd=site)
     return time.perf_counter() - start
+
+
+def lines(files: list[Path]) -> int:
+    """Of all of them, empty ones included."""
+    return sum(len(path.read_text("utf-8").splitlines()) for path in files)
 
 
 def listing(site: Path, turns: int) -> float:
@@ -64,7 +71,8 @@ def main() -> None:
         fast = seconds([sys.executable, "-m", "zoo", "plugin", "check", "acme-bert", "--fast"], site)
         green = time.perf_counter() - start
         own = [folder / "acme_bert" / "model.py", folder / "pyproject.toml"]
-        lines = sum(len(path.read_text("utf-8").splitlines()) for path in own)
+        port = [EXAMPLE, write("smollm3", "decoder", home) / "pyproject.toml"]
+        sizes = {"lines": lines(own), "lines_smollm3": lines(port)}
         one = listing(site, turns)
         fill(site)
         fifty = listing(site, turns)
@@ -73,7 +81,7 @@ def main() -> None:
     found = {
         "benchmark": Path(__file__).stem,
         "files": len(own),
-        "lines": lines,
+        **sizes,
         "scaffold_to_green_seconds": round(green, 1),
         "check_fast_seconds": round(fast, 1),
         "list_seconds_one": round(one, 3),
