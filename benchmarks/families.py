@@ -6,7 +6,9 @@ have the same weights and batch, and take turns of several steps; figures are me
 training step is a forward pass with loss, a backward pass, and AdamW. The last line is JSON; a ratio above 1
 says that the zoo is faster.
 
-    python benchmarks/families.py [--only llama bert …] [--turns 9] [--steps 2]
+    python benchmarks/families.py [--only llama bert …] [--turns 9] [--steps 2] [--shared]
+
+With --shared one thread computes, and processor time is told: for cores that other programs use, too.
 """
 
 import argparse
@@ -48,6 +50,7 @@ SIZES = {
 """Of every family that has such a field."""
 ROWS, TOKENS = 4, 128
 Step = Callable[[], object]
+Clock = Callable[[], float]
 
 
 def sizes_of(counterpart: Counterpart) -> dict[str, Any]:
@@ -79,15 +82,15 @@ def training(model: Any, loss: Callable[[], torch.Tensor]) -> Step:
     return step
 
 
-def by_turns(sides: dict[str, Step], turns: int, steps: int) -> dict[str, float]:
+def by_turns(sides: dict[str, Step], turns: int, steps: int, clock: Clock) -> dict[str, float]:
     """Milliseconds a step of each side, and their ratio, as medians over the turns but the first."""
     took: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(turns + 1):
         for name, step in sides.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(steps):
                 step()
-            took[name].append(1e3 * (time.perf_counter() - start) / steps)
+            took[name].append(1e3 * (clock() - start) / steps)
     ours, theirs = (found[1:] for found in took.values())
     return {
         **{f"{name}_ms": round(statistics.median(found[1:]), 2) for name, found in took.items()},
@@ -95,7 +98,7 @@ def by_turns(sides: dict[str, Step], turns: int, steps: int) -> dict[str, float]
     }
 
 
-def compare(counterpart: Counterpart, turns: int, steps: int) -> dict[str, Any]:
+def compare(counterpart: Counterpart, turns: int, steps: int, clock: Clock) -> dict[str, Any]:
     """Both sides of one family."""
     sizes = sizes_of(counterpart)
     with tempfile.TemporaryDirectory() as folder:
@@ -117,14 +120,15 @@ def compare(counterpart: Counterpart, turns: int, steps: int) -> dict[str, Any]:
         return theirs(**read, **asked)
 
     module.eval(), theirs.eval()
-    found = {"forward": by_turns({"zoo": ours_forward, "transformers": theirs_forward}, turns, 2 * steps)}
+    reading = {"zoo": ours_forward, "transformers": theirs_forward}
+    found = {"forward": by_turns(reading, turns, 2 * steps, clock)}
     module.train(), theirs.train()
     head = module.head()
     learning = {
         "zoo": training(module, lambda: head.loss(module.hidden_states(batch), batch).mean),
         "transformers": training(theirs, lambda: theirs(**batch, **asked).loss),
     }
-    found["training step"] = by_turns(learning, turns, steps)
+    found["training step"] = by_turns(learning, turns, steps, clock)
     return {
         "head": counterpart.head,
         "attention": theirs.config._attn_implementation,
@@ -157,14 +161,18 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--steps", type=int, default=2, help="of each turn; twice as many forward passes")
     parser.add_argument("--only", nargs="+", choices=families, default=list(families))
+    parser.add_argument("--shared", action="store_true", help="count processor time, of one thread")
     choices = parser.parse_args()
+    clock = time.process_time if choices.shared else time.perf_counter
+    if choices.shared:
+        torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     print("| family | head | peer's attention | forward, ms | peer | ratio | step, ms | peer | ratio |")
     print(f"|{'---|' * 9}")
     found = {}
     for name in choices.only:
-        found[name] = compare(families[name], choices.turns, choices.steps)
+        found[name] = compare(families[name], choices.turns, choices.steps, clock)
         print(row(name, found[name]), flush=True)
     ratios = [figures[what]["ratio"] for figures in found.values() for what in ("forward", "training step")]
     summary = {
@@ -172,6 +180,7 @@ def main() -> None:
         "families": found,
         "ratio": min(ratios),
         "turns": choices.turns,
+        "clock": clock.__name__,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},

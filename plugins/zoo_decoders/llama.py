@@ -79,6 +79,13 @@ class Llama(DecoderSpec):
         "TokenClassification": HubHead(
             "LlamaForTokenClassification", {"score.{}": "projection.{}"}, bias=True
         ),
+        "ExtractiveQA": HubHead(
+            "LlamaForQuestionAnswering",
+            {"qa_outputs.{}": "projection.{}"},
+            bias=True,
+            prefix="transformer.",
+            is_bare=True,
+        ),
     }
     gguf = Gguf(
         "llama",

@@ -111,6 +111,18 @@ class Mixtral(DecoderSpec):
         "SequenceClassification": HubHead(
             "MixtralForSequenceClassification", {"score.{}": "projection.{}"}, adds_backbone_loss=False
         ),
+        "TokenClassification": HubHead(
+            "MixtralForTokenClassification",
+            {"score.{}": "projection.{}"},
+            bias=True,
+            adds_backbone_loss=False,
+        ),
+        "ExtractiveQA": HubHead(
+            "MixtralForQuestionAnswering",
+            {"qa_outputs.{}": "projection.{}"},
+            bias=True,
+            adds_backbone_loss=False,
+        ),
     }
     prefix = "model."
     tiny = {

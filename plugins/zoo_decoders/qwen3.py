@@ -90,6 +90,13 @@ class Qwen3(DecoderSpec):
         "TokenClassification": HubHead(
             "Qwen3ForTokenClassification", {"score.{}": "projection.{}"}, bias=True
         ),
+        "ExtractiveQA": HubHead(
+            "Qwen3ForQuestionAnswering",
+            {"qa_outputs.{}": "projection.{}"},
+            bias=True,
+            prefix="transformer.",
+            is_bare=True,
+        ),
     }
     gguf = Gguf(
         "qwen3",

@@ -128,6 +128,20 @@ class Qwen3Moe(DecoderSpec):
         "SequenceClassification": HubHead(
             "Qwen3MoeForSequenceClassification", {"score.{}": "projection.{}"}, adds_backbone_loss=False
         ),
+        "TokenClassification": HubHead(
+            "Qwen3MoeForTokenClassification",
+            {"score.{}": "projection.{}"},
+            bias=True,
+            adds_backbone_loss=False,
+        ),
+        "ExtractiveQA": HubHead(
+            "Qwen3MoeForQuestionAnswering",
+            {"qa_outputs.{}": "projection.{}"},
+            bias=True,
+            prefix="transformer.",
+            is_bare=True,
+            adds_backbone_loss=False,
+        ),
     }
     prefix = "model."
     renamed = {"num_experts": "num_experts", "num_local_experts": "num_experts"}

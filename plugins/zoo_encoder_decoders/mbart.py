@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.generation import Cache
 from zoo.layers import KeyValueCache, Mask
+from zoo.specs import HubHead
 from zoo_encoder_decoders.fairseq import (
     FairseqBlock,
     FairseqEncoderDecoder,
@@ -54,6 +55,7 @@ class MBart(FairseqSpec):
     heads = {
         "Seq2SeqLM": writer("MBartForConditionalGeneration"),
         "SequenceClassification": classifier("MBartForSequenceClassification"),
+        "ExtractiveQA": HubHead("MBartForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True),
     }
     begins_with = "last"
 

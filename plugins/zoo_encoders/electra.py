@@ -19,6 +19,17 @@ def pooler(spec: "Electra") -> nn.Module:
     return DenseDropout(spec.hidden_size, dropout, activation="gelu")
 
 
+def summary(spec: "Electra") -> nn.Module:
+    """What stands between the first token's hidden state and an answer's score."""
+    return DenseDropout(spec.hidden_size, spec.summary_last_dropout, first_dropout=0.0, activation="gelu")
+
+
+def dropped(spec: "Electra") -> nn.Module:
+    """What stands between each token's hidden state and its label."""
+    given = spec.classifier_dropout
+    return nn.Dropout(spec.hidden_dropout_prob if given is None else given)
+
+
 def transform(spec: "Electra") -> nn.Module:
     """What stands between the hidden states and the vocabulary; always with gelu, as in the reference."""
     norm = nn.LayerNorm(spec.width, spec.layer_norm_eps)
@@ -46,6 +57,8 @@ class Electra(EncoderSpec):
     attention_probs_dropout_prob: float = 0.1
     classifier_dropout: float | None = None
     """Before a classifier; None: as hidden_dropout_prob."""
+    summary_last_dropout: float = 0.1
+    """Before an answer's score."""
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 0
 
@@ -113,6 +126,16 @@ class Electra(EncoderSpec):
             bias=True,
             transform=pooler,
         ),
+        "TokenClassification": HubHead(
+            "ElectraForTokenClassification", {"classifier.{}": "projection.{}"}, bias=True, transform=dropped
+        ),
+        "ExtractiveQA": HubHead("ElectraForQuestionAnswering", {"qa_outputs.{}": "projection.{}"}, bias=True),
+        "MultipleChoice": HubHead(
+            "ElectraForMultipleChoice",
+            {"sequence_summary.summary.{}": "transform.dense.{}", "classifier.{}": "projection.{}"},
+            bias=True,
+            transform=summary,
+        ),
     }
     inputs = frozenset({"token_type_ids"})
     prefix = "electra."
@@ -122,7 +145,6 @@ class Electra(EncoderSpec):
             "add_cross_attention",
             "position_embedding_type",
             "summary_activation",
-            "summary_last_dropout",
             "summary_type",
             "summary_use_proj",
         }

@@ -19,6 +19,9 @@ HEADS = {
     "MaskedLM": "ElectraForMaskedLM",
     "ReplacedTokenDetection": "ElectraForPreTraining",
     "SequenceClassification": "ElectraForSequenceClassification",
+    "TokenClassification": "ElectraForTokenClassification",
+    "ExtractiveQA": "ElectraForQuestionAnswering",
+    "MultipleChoice": "ElectraForMultipleChoice",
 }
 
 

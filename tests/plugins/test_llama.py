@@ -55,6 +55,7 @@ HEADS = {
     "CausalLM": "LlamaForCausalLM",
     "SequenceClassification": "LlamaForSequenceClassification",
     "TokenClassification": "LlamaForTokenClassification",
+    "ExtractiveQA": "LlamaForQuestionAnswering",
 }
 TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 

@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 HEADS = {
     "Seq2SeqLM": "MBartForConditionalGeneration",
     "SequenceClassification": "MBartForSequenceClassification",
+    "ExtractiveQA": "MBartForQuestionAnswering",
 }
 
 

@@ -45,7 +45,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a window longer than the text": {"sliding_window": 50},
     "rotations of another base": {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
 }  # fmt: skip
-HEADS = {"CausalLM": "MixtralForCausalLM", "SequenceClassification": "MixtralForSequenceClassification"}
+HEADS = {
+    "CausalLM": "MixtralForCausalLM",
+    "SequenceClassification": "MixtralForSequenceClassification",
+    "TokenClassification": "MixtralForTokenClassification",
+    "ExtractiveQA": "MixtralForQuestionAnswering",
+}
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -97,3 +102,19 @@ def test_what_experts_read_is_shaken_as_in_transformers(tmp_path: Path) -> None:
         found.append(shaken.train()(ids).logits)
     assert_close(*found, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(found[0], model.eval()(ids).logits, rtol=1e-2, atol=1e-2)
+
+
+RECIPE = """\
+model: {class_path: zoo.modules.DecoderModule, init_args: {backbone: {class_path: zoo.decoders.Mixtral}}}
+data: {class_path: zoo.data.Text, init_args: {source: text.txt, sequence_length: 2048}}
+"""
+
+
+def test_check_tells_all_parameters_and_those_of_each_token(command: Any, workplace: Path) -> None:
+    Path("mixtral.yaml").write_text(RECIPE)
+    outcome = command("check", "mixtral.yaml")
+    assert (outcome.code, outcome.err) == (0, "")
+    rows = [line.strip("│ ").split(" │ ") for line in outcome.out.splitlines()]
+    told = {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+    assert told["together"] == "46,702,792,704"
+    assert told["for each token"] == "12,879,925,248"

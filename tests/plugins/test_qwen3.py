@@ -39,6 +39,7 @@ HEADS = {
     "CausalLM": "Qwen3ForCausalLM",
     "SequenceClassification": "Qwen3ForSequenceClassification",
     "TokenClassification": "Qwen3ForTokenClassification",
+    "ExtractiveQA": "Qwen3ForQuestionAnswering",
 }
 
 

@@ -44,7 +44,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no layer has experts, tied": {"mlp_only_layers": [0, 1, 2], "tie_word_embeddings": True},
     "a window shorter than the text": {"use_sliding_window": True, "sliding_window": 4},
 }  # fmt: skip
-HEADS = {"CausalLM": "Qwen3MoeForCausalLM", "SequenceClassification": "Qwen3MoeForSequenceClassification"}
+HEADS = {
+    "CausalLM": "Qwen3MoeForCausalLM",
+    "SequenceClassification": "Qwen3MoeForSequenceClassification",
+    "TokenClassification": "Qwen3MoeForTokenClassification",
+    "ExtractiveQA": "Qwen3MoeForQuestionAnswering",
+}
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -11,7 +11,7 @@ from torch import nn
 from zoo.adapters import LoRA
 from zoo.cli import training
 from zoo.errors import RecipeError
-from zoo.layers import without_memory
+from zoo.layers import num_idle, without_memory
 from zoo.modules.base import ZooModule
 from zoo.specs import BackboneSpec
 from zoo.training.footprint import Plan, footprint
@@ -110,7 +110,10 @@ def _print_sizes(backbone: nn.Module, heads: nn.ModuleDict) -> None:
     table = Table(title="The recipe holds.", title_justify="left", title_style="bold")
     table.add_column("part")
     table.add_column("parameters", justify="right")
-    for name, size in {**sizes, "together": total}.items():
+    rows = {**sizes, "together": total}
+    if idle := num_idle(backbone):
+        rows["for each token"] = total - idle
+    for name, size in rows.items():
         table.add_row(name, f"{size:,}")
     console = Console()
     console.print(table)

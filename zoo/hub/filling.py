@@ -163,6 +163,7 @@ def _match(
             targets,
             aliases,
             prefix=spec.prefix,
+            others={head.prefix for head in spec.heads.values() if head.prefix and head.is_bare},
             fused=spec.fused,
             unread=spec.unread,
             optional=optional,

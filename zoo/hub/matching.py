@@ -50,6 +50,7 @@ def match(
     aliases: Mapping[str, str] = _NONE,
     *,
     prefix: str = "",
+    others: Collection[str] = (),
     fused: Mapping[str, Sequence[str]] = _NOTHING,
     unread: Collection[str] = (),
     optional: Collection[str] = (),
@@ -62,6 +63,7 @@ def match(
         targets: Every tensor to be filled, by its name on the Hub; it needs no memory.
         aliases: Tensors that the files may repeat or leave out, to those that hold the same.
         prefix: What the files may put before a name, or leave out there.
+        others: What some files put in its place.
         fused: Tensors that the files may have in place of several, to the names of those; `unfused` says how.
         unread: Tensors that are left in the files, with `{}` for any part of a name.
         optional: Targets that the files need not hold, or may hold in another shape.
@@ -86,7 +88,7 @@ def match(
     outside = prefix if foreign and is_prefixed else ""
     every = ((path, *item) for path, tensors in files.items() for item in tensors.items())
     for path, whole, name, tensor in _parts(every, unfuse):
-        place = _place(name, places, prefix)
+        place = _place(name, places, prefix, others)
         if place is None:
             if _is_named(name, unread, prefix):
                 continue
@@ -137,12 +139,18 @@ def _is_named(name: str, patterns: Collection[str], prefix: str) -> bool:
     return any(parts_of(pattern, known) for pattern in patterns for known in (name, prefix + name))
 
 
-def _place(name: str, places: Container[str], prefix: str) -> str | None:
+def _place(name: str, places: Container[str], prefix: str, others: Collection[str]) -> str | None:
     """A file's tensor as the model names it."""
     stem, _, last = name.rpartition(".")
     older = f"{stem}.{_OLDER[last]}" if last in _OLDER else name
     for known in (name, older):
-        for spelling in (known, prefix + known, known.removeprefix(prefix)):
+        stems = [known.removeprefix(other) for other in others]
+        for spelling in (
+            known,
+            prefix + known,
+            known.removeprefix(prefix),
+            *(prefix + stem for stem in stems),
+        ):
             if spelling in places:
                 return spelling
     return None

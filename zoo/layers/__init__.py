@@ -12,7 +12,7 @@ from zoo.layers.kernels import Weights, attend, attention_weights
 from zoo.layers.linear import Linear, product
 from zoo.layers.losses import IGNORED, WithLoss, capped, linear_cross_entropy
 from zoo.layers.masks import Mask
-from zoo.layers.moe import Experts, Router, Routing, SparseFeedForward, balance_loss
+from zoo.layers.moe import Experts, Router, Routing, SparseFeedForward, balance_loss, num_idle
 from zoo.layers.norms import RMSNorm
 from zoo.layers.positions import (
     RelativePositions,
@@ -60,6 +60,7 @@ __all__ = [
     "initialize",
     "linear_cross_entropy",
     "materialize",
+    "num_idle",
     "part_of",
     "product",
     "without_memory",

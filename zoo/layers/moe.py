@@ -123,6 +123,16 @@ class SparseFeedForward(nn.Module):
         return output_BTD, routing
 
 
+def num_idle(module: nn.Module) -> int:
+    """Parameters of a module that a token does not go through: those of experts that it does not choose."""
+    idle = 0
+    for part in module.modules():
+        if isinstance(part, SparseFeedForward):
+            total = sum(parameter.numel() for parameter in part.experts.parameters())
+            idle += total - total * part.router.num_chosen // part.router.out_features
+    return idle
+
+
 def balance_loss(routings: Sequence[Routing], real_BT: Tensor | None) -> Tensor:
     """How unevenly experts are used: at best, by all alike, as many as a token goes through.
 

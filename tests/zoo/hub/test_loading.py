@@ -97,9 +97,9 @@ def test_a_config_that_is_no_json_object_is_refused(folder: Path, content: bytes
 
 
 def test_an_unknown_architecture_says_which_head_to_give(folder: Path, edit: Edit) -> None:
-    edit(architectures=["LlamaForQuestionAnswering"])
+    edit(architectures=["LlamaForTranslation"])
     assert refusal(folder) == (
-        f"{folder} was saved as LlamaForQuestionAnswering, which is no head that the zoo knows for this "
+        f"{folder} was saved as LlamaForTranslation, which is no head that the zoo knows for this "
         "family\n  give one: head=zoo.heads.CausalLM()"
     )
     assert zoo.load(folder, head=zoo.heads.CausalLM()).is_built
