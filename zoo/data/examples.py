@@ -8,7 +8,7 @@ from zoo.data.bad_rows import OnBadRow
 from zoo.data.base import TokenizerKind, ZooData, require_least
 from zoo.data.loading import HeldOut, Loader
 from zoo.data.splits import halves
-from zoo.data.splitting import apart
+from zoo.data.splitting import apart, warn_of_leaks
 from zoo.errors import DataError
 from zoo.heads.base import Batch
 from zoo.modules.base import ZooModule
@@ -58,7 +58,7 @@ class ExampleData(ZooData, Generic[E]):
         )
         require_least("max_length", max_length, 2)
         self.source, self.validation, self.max_length = source, validation, max_length
-        self._parts: tuple[list[E], list[E]] | None = None
+        self._parts: tuple[Sequence[E], Sequence[E]] | None = None
         self._tokenizer: Tokenizer | None = None
 
     @property
@@ -67,7 +67,7 @@ class ExampleData(ZooData, Generic[E]):
         assert self._tokenizer is not None
         return self._tokenizer
 
-    def examples(self) -> tuple[list[E], list[E]]:
+    def examples(self) -> tuple[Sequence[E], Sequence[E]]:
         """Examples to train on and examples held out, read once.
 
         Raises:
@@ -80,12 +80,15 @@ class ExampleData(ZooData, Generic[E]):
                 raise DataError(f"there is no {self.noun} to {name}", hint="give more, or another split")
         return self._parts
 
-    def read(self) -> tuple[list[E], list[E]]:
+    def read(self) -> tuple[Sequence[E], Sequence[E]]:
         """Reads the source, and holds some of it out where no other is named."""
         training, validation = halves(self.source, self.validation)
         if validation is not None:
-            return self.read_source(training), self.read_source(validation)
-        return apart(self.read_source(training), self.content, self.validation_fraction)
+            parts = self.read_source(training), self.read_source(validation)
+            warn_of_leaks(*parts, self.content)
+            return parts
+        learnt, held_out = apart(self.read_source(training), self.content, self.validation_fraction)
+        return list(learnt), list(held_out)
 
     @abstractmethod
     def read_source(self, source: str) -> list[E]:

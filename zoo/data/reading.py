@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from zoo.data import splits
 from zoo.data.bad_rows import BadRows
+from zoo.data.on_disk import OnDisk
 from zoo.errors import DataError, did_you_mean
 
 T = TypeVar("T")
@@ -59,8 +59,12 @@ Parse = Callable[[Mapping[str, object], Sequence[str], str], Iterator[T]]
 """What is kept of a row's values under these columns, from this place."""
 
 
-def read(source: str, column: str, bad: BadRows | None = None) -> list[Document]:
-    """The documents of a file, of every file of a folder, or of a data set on the Hub.
+LONGEST_LINE_BYTES = 2**26
+"""Of a line of a table; what is longer is no table of rows, and would fill the memory."""
+
+
+def read(source: str, column: str, bad: BadRows | None = None) -> Sequence[Document]:
+    """The documents of a file, of every file of a folder, or of a data set on the Hub, kept on disk.
 
     Args:
         source: A path, or `owner/name[@revision][:split]`.
@@ -70,7 +74,8 @@ def read(source: str, column: str, bad: BadRows | None = None) -> list[Document]
     Raises:
         DataError: Nothing is there, or a row cannot be read; it names file and line.
     """
-    return [Document(row.values[column], row.place) for row in read_rows(source, [column], bad)]
+    rows = _read_source(source, [column], _row, bad or BadRows())
+    return OnDisk(Document(row.values[column], row.place) for row in rows)
 
 
 def read_rows(source: str, columns: Sequence[str], bad: BadRows | None = None) -> list[Row]:
@@ -84,7 +89,7 @@ def read_rows(source: str, columns: Sequence[str], bad: BadRows | None = None) -
     Raises:
         DataError: Nothing is there, or a row cannot be read; it names file and line.
     """
-    return _read_source(source, columns, _row, bad or BadRows())
+    return list(_read_source(source, columns, _row, bad or BadRows()))
 
 
 def read_records(source: str, columns: Sequence[str], bad: BadRows | None = None) -> list[Record]:
@@ -98,22 +103,26 @@ def read_records(source: str, columns: Sequence[str], bad: BadRows | None = None
     Raises:
         DataError: Nothing is there, or a row cannot be read; it names file and line.
     """
-    return _read_source(source, columns, _record, bad or BadRows())
+    return list(_read_source(source, columns, _record, bad or BadRows()))
 
 
-def _read_source(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> list[T]:
+def _read_source(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
     known = bad.count
     files = splits.files_of(source, SUFFIXES)
     if files is None:
-        return _read_hub(source, columns, parse, bad)
-    rows = [row for file in files for row in _read_file(file, columns, parse, bad)]
-    if not rows:
+        yield from _read_hub(source, columns, parse, bad)
+        return
+    is_empty = True
+    for file in files:
+        for row in _read_file(file, columns, parse, bad):
+            is_empty = False
+            yield row
+    if is_empty:
         empty = DataError(f"{source} is empty")
         if Path(source).is_dir():
             hint = f"read are: {', '.join(SUFFIXES)}"
             empty = DataError(f"the folder {source} holds no text", hint=hint)
         raise bad.since(known, source) or empty
-    return rows
 
 
 def _read_file(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
@@ -130,18 +139,54 @@ def content_of(path: Path, bad: BadRows) -> str:
     Raises:
         DataError: It cannot be read, or is no UTF-8.
     """
+    return "".join(line for _, line in lines_of(path, bad, longest_bytes=None))
+
+
+def lines_of(
+    path: Path, bad: BadRows, longest_bytes: int | None = LONGEST_LINE_BYTES
+) -> Iterator[tuple[int, str]]:
+    """The lines of a file, unpacked, each with its number and its end; only a line at a time is in memory.
+
+    Args:
+        path: The file.
+        bad: What is done about a line that is too long.
+        longest_bytes: Of a line; None: there is no such limit.
+
+    Raises:
+        DataError: The file cannot be read, or is no UTF-8, or a line is too long.
+    """
     # What is no UTF-8 becomes half a character, which makes the row that reads it a bad one.
     errors = "surrogateescape" if bad.are_skipped else "strict"
+    start = 0
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return raw.decode("utf-8", errors).removeprefix("\ufeff")  # some editors begin a file with a mark
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path} is not UTF-8: byte {error.start}", source=f"{path}:{line}", hint="save it as UTF-8"
-        ) from error
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(iter(lambda: file.readline(longest_bytes or -1), b""), 1):
+                if longest_bytes and len(raw) == longest_bytes and not raw.endswith(b"\n"):
+                    bad.read(_too_long(path, number, longest_bytes))
+                    while (rest := file.readline(longest_bytes)) and not rest.endswith(b"\n"):
+                        pass
+                    continue
+                try:
+                    text = raw.decode("utf-8", errors)
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{path} is not UTF-8: byte {start + error.start}",
+                        source=f"{path}:{number}",
+                        hint="save it as UTF-8",
+                    ) from error
+                start += len(raw)
+                # Some editors begin a file with a mark.
+                yield number, text.removeprefix("\ufeff") if number == 1 else text
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _too_long(path: Path, number: int, longest_bytes: int) -> DataError:
+    return DataError(
+        f"a line has more than {longest_bytes:,} bytes",
+        source=f"{path}:{number}",
+        hint="give each row a line of its own, cut its text, or leave such rows out: data.on_bad_row: skip",
+    )
 
 
 def _read_text(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
@@ -153,10 +198,10 @@ def _read_text(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows
 
 
 def _read_jsonl(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
-    for number, line in enumerate(content_of(path, bad).split("\n"), 1):  # texts may hold other breaks
+    for number, line in lines_of(path, bad):
         if line.strip():
             with bad.row():
-                yield from parse(_object(line, f"{path}:{number}"), columns, f"{path}:{number}")
+                yield from parse(_object(line.rstrip("\n"), f"{path}:{number}"), columns, f"{path}:{number}")
 
 
 def _object(line: str, place: str) -> Mapping[str, object]:
@@ -170,7 +215,7 @@ def _object(line: str, place: str) -> Mapping[str, object]:
 
 
 def _read_csv(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
-    limit = csv.field_size_limit(sys.maxsize)  # a field may be a book
+    limit = csv.field_size_limit(LONGEST_LINE_BYTES)  # a field may be a book
     try:
         rows = _fields(path, bad)
         _, header = next(rows, ("", []))
@@ -189,7 +234,8 @@ def _read_csv(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows)
 
 def _fields(path: Path, bad: BadRows) -> Iterator[tuple[str, list[str]]]:
     """The rows of a table that are not empty, each with its place."""
-    rows = csv.reader(io.StringIO(content_of(path, bad), newline=""), strict=True)
+    lines = (part for _, line in lines_of(path, bad) for part in io.StringIO(line, newline=""))
+    rows = csv.reader(lines, strict=True)
     while True:
         try:
             row = next(rows, None)
@@ -261,7 +307,7 @@ def require_text(value: object, column: str, place: str) -> str:
     return text
 
 
-def _read_hub(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> list[T]:
+def _read_hub(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
     import datasets  # takes seconds to import, and local files do without
 
     whole, _, split = source.partition(":")
@@ -277,14 +323,14 @@ def _read_hub(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows
     _note_commit(source, rows)
     features = getattr(rows, "features", None) or {}
     names = {column: _names(feature) for column, feature in features.items()}
-    kept: list[T] = []
-    known = bad.count
+    is_empty, known = True, bad.count
     for number, row in enumerate(rows):
         with bad.row():
-            kept += parse(_with_names(row, names), columns, f"{source} row {number}")
-    if not kept:
+            for parsed in parse(_with_names(row, names), columns, f"{source} row {number}"):
+                is_empty = False
+                yield parsed
+    if is_empty:
         raise bad.since(known, source) or DataError(f"the data set `{source}` holds no text")
-    return kept
 
 
 def _names(feature: Any) -> Sequence[str]:

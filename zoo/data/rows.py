@@ -1,12 +1,15 @@
 """Documents as tokens on disk, and what batches are made of: rows of a stream, or pieces of documents."""
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,6 +21,9 @@ from zoo.layers import IGNORED
 from zoo.tokenizer import Tokenizer
 
 Array = np.ndarray[Any, Any]
+
+CHARACTERS_AT_ONCE = 2**22
+"""Of the texts that are tokenised together."""
 
 
 class Rows(Dataset[Batch]):
@@ -82,11 +88,34 @@ class Pieces(Dataset[Batch]):
 
 def token_file(documents: Sequence[Document], tokenizer: Tokenizer, end: int) -> Path:
     """The documents' tokens as one array on disk, with `end` before, between and after documents."""
-    texts = [document.text for document in documents]
 
     def make(path: Path) -> None:
-        rows = tokenizer.encode_batch(texts, special=False)
-        np.save(path, np.fromiter((token for row in ([], *rows) for token in (*row, end)), dtype=np.int32))
+        with path.with_suffix(".raw").open("w+b") as raw:
+            raw.write(np.int32(end).tobytes())
+            for texts in _pieces(documents):
+                rows = tokenizer.encode_batch(texts, special=False)  # in parallel
+                raw.write(np.fromiter((token for row in rows for token in (*row, end)), np.int32).tobytes())
+            size, _ = raw.tell() // 4, raw.seek(0)
+            with path.open("wb") as file:
+                header = {"descr": "<i4", "fortran_order": False, "shape": (size,)}
+                np.lib.format.write_array_header_1_0(file, header)
+                shutil.copyfileobj(raw, file)
 
+    texts = (document.text for document in documents)
     name = content_hash(texts, tokenizer.backend.to_str(), str(end), "ends on both sides")
     return cached(f"tokens-{name}.npy", make)
+
+
+def _pieces(documents: Sequence[Document]) -> Iterator[list[str]]:
+    """Texts of about so many characters together, with a bar where somebody watches."""
+    console = Console(stderr=True)
+    texts, size = list[str](), 0
+    for document in track(
+        documents, "tokenising", console=console, transient=True, disable=not console.is_terminal
+    ):
+        texts.append(document.text)
+        size += len(document.text)
+        if size > CHARACTERS_AT_ONCE:
+            yield texts
+            texts, size = [], 0
+    yield texts

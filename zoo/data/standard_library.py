@@ -3,6 +3,7 @@
 import ast
 import sysconfig
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -65,7 +66,7 @@ class StandardLibrary(Text):
         made.source = write_library(folder)
         return made
 
-    def documents(self) -> tuple[list[Document], list[Document]]:
+    def documents(self) -> tuple[Sequence[Document], Sequence[Document]]:
         """The library's files, without its tests."""
         if self._parts is None:
             self._parts = split(_sources(Path(self.source)), self.validation_fraction)
@@ -138,7 +139,7 @@ class StandardLibraryFunctions(TextClassification):
         seen = {example.text for example in learnt}
         return learnt, [example for example in asked if example.text not in seen]
 
-    def _by_package(self, documents: list[Document]) -> defaultdict[str, list[list[Example]]]:
+    def _by_package(self, documents: Sequence[Document]) -> defaultdict[str, list[list[Example]]]:
         """The functions of each file, by package."""
         found: defaultdict[str, list[list[Example]]] = defaultdict(list)
         for document in documents:
@@ -210,7 +211,7 @@ class StandardLibraryLines(TextPairs):
         unseen = [pair for pair in held_out if pair.input not in seen]
         return training, unseen[:: max(1, len(unseen) // self.max_held_out)][: self.max_held_out]
 
-    def _lines(self, documents: list[Document]) -> list[Pair]:
+    def _lines(self, documents: Sequence[Document]) -> list[Pair]:
         lines = {line.strip() for document in documents for line in document.text.splitlines()}
         fitting = sorted(line for line in lines if " " in line and len(line) <= self.max_characters)
         return [Pair(line.replace(" ", ""), line) for line in fitting if line.isascii()]

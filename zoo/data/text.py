@@ -2,6 +2,8 @@
 
 import gzip
 import math
+from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -13,16 +15,19 @@ from zoo.data.base import TokenizerKind, ZooData, require_least, require_share
 from zoo.data.loading import Collate, HeldOut, Loader
 from zoo.data.masking import Masking
 from zoo.data.measures import Measure
+from zoo.data.on_disk import Chosen
 from zoo.data.packing import Packing
 from zoo.data.reading import Document, read
 from zoo.data.rows import Pieces, Rows, token_file
 from zoo.data.samples import write_rows
 from zoo.data.splits import halves
-from zoo.data.splitting import split
+from zoo.data.splitting import split, warn_of_leaks
 from zoo.errors import DataError
 from zoo.heads.base import Batch
 from zoo.modules.base import ZooModule
 from zoo.tokenizer import Tokenizer
+
+text_of = attrgetter("text")
 
 HIDING = "fill-mask"
 """The task of heads that are asked for hidden tokens."""
@@ -85,7 +90,7 @@ class Text(ZooData):
         self.mask_fraction, self.whole_words = mask_fraction, whole_words
         self.training_rows: Rows | Pieces | None = None
         self.validation_rows: Rows | Pieces | None = None
-        self._parts: tuple[list[Document], list[Document]] | None = None
+        self._parts: tuple[Sequence[Document], Sequence[Document]] | None = None
         self._tokenizer: Tokenizer | None = None
 
     @classmethod
@@ -93,13 +98,14 @@ class Text(ZooData):
         """A small one, for `zoo.testing`."""
         return cls(source=write_rows(folder), vocab_size=300, sequence_length=16, batch_size=4)
 
-    def documents(self) -> tuple[list[Document], list[Document]]:
+    def documents(self) -> tuple[Sequence[Document], Sequence[Document]]:
         """Documents to train on and documents held out, read once."""
         if self._parts is None:
             source, validation = halves(self.source, self.validation)
             documents = read(source, self.text, self.bad_rows)
             if validation is not None:
                 self._parts = documents, read(validation, self.text, self.bad_rows)
+                warn_of_leaks(*self._parts, text_of)
             else:
                 self._parts = split(documents, self.validation_fraction)
         return self._parts
@@ -109,7 +115,7 @@ class Text(ZooData):
         if self.model:
             self.require_fit(self.model)
         training, held_out = self.documents()
-        tokenizer = self.shared_tokenizer(lambda: [document.text for document in training])
+        tokenizer = self.shared_tokenizer(lambda: Chosen(training, range(len(training)), text_of))
         if tokenizer is self._tokenizer:
             return
         end = tokenizer.special_id("eos_token")

@@ -32,7 +32,7 @@ def refusal(source: Path | str, column: str = "text") -> str:
 def test_a_text_file_is_one_document(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes("one\r\n\n  two ü 🦙\n".encode())
-    assert read(str(path), "text") == [Document("one\r\n\n  two ü 🦙\n", str(path))]
+    assert list(read(str(path), "text")) == [Document("one\r\n\n  two ü 🦙\n", str(path))]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json.gz"])
@@ -40,7 +40,10 @@ def test_each_line_of_jsonl_is_a_document_with_its_place(name: str, tmp_path: Pa
     path = tmp_path / name
     raw = b'{"text": "one", "more": 1}\n\n{"text": " "}\r\n{"text": "two\\nlines"}'
     path.write_bytes(gzip.compress(raw, mtime=0) if name.endswith(".gz") else raw)
-    assert read(str(path), "text") == [Document("one", f"{path}:1"), Document("two\nlines", f"{path}:4")]
+    assert list(read(str(path), "text")) == [
+        Document("one", f"{path}:1"),
+        Document("two\nlines", f"{path}:4"),
+    ]
 
 
 def test_a_text_file_may_be_packed(tmp_path: Path) -> None:
@@ -59,7 +62,10 @@ def test_the_column_can_be_chosen(tmp_path: Path) -> None:
 def test_csv_keeps_quotes_commas_and_newlines(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b'id,text\r\n1,"a ""b"", c\nd"\r\n\r\n2,plain\r\n3,\r\n')
-    assert read(str(path), "text") == [Document('a "b", c\nd', f"{path}:3"), Document("plain", f"{path}:5")]
+    assert list(read(str(path), "text")) == [
+        Document('a "b", c\nd', f"{path}:3"),
+        Document("plain", f"{path}:5"),
+    ]
 
 
 def test_a_field_of_a_csv_may_be_a_book(tmp_path: Path) -> None:
@@ -237,7 +243,7 @@ def test_rows_of_a_data_set_are_documents(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fake_hub["rows"] = [{"text": "one"}, {"text": " "}, {"text": "two"}]
-    assert read("owner/name", "text") == [
+    assert list(read("owner/name", "text")) == [
         Document("one", "owner/name row 0"),
         Document("two", "owner/name row 2"),
     ]
