@@ -61,6 +61,30 @@ class LinearWarmup(_Warmup):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Noam(ScheduleSpec):
+    """A linear rise, then down by the inverse square root of the step; the optimizer's rate is the highest.
+
+    Vaswani et al., 2017, section 5.3, where the highest is (hidden_size · warm-up steps) ** -0.5:
+    https://arxiv.org/abs/1706.03762
+    """
+
+    warmup_fraction: float = 0.05
+    """Share of the run in which the rate rises."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.warmup_fraction <= 1:
+            raise SpecError(
+                f"`warmup_fraction` must lie in (0, 1], got {self.warmup_fraction}", at="warmup_fraction"
+            )
+
+    def factor(self, progress: float) -> float:
+        """The share of the optimizer's learning rate at this share of the run."""
+        if progress < self.warmup_fraction:
+            return progress / self.warmup_fraction
+        return math.sqrt(self.warmup_fraction / progress)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Constant(ScheduleSpec):
     """The optimizer's rate throughout."""
 

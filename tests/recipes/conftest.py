@@ -32,7 +32,7 @@ NUM_ROWS = 40
 Rows = Iterator[dict[str, Any]]
 
 
-def labelled(head: dict[str, Any]) -> Rows:
+def labelled(head: dict[str, Any], data: dict[str, Any]) -> Rows:
     """Texts, or pairs for a number, with what the head tells."""
     labels = head.get("labels") or ["cat", "dog", "sun"]
     for number in range(NUM_ROWS):
@@ -43,7 +43,7 @@ def labelled(head: dict[str, Any]) -> Rows:
             yield {"text": f"{text} {number}", "label": labels[number % len(labels)]}
 
 
-def worded(head: dict[str, Any]) -> Rows:
+def worded(head: dict[str, Any], data: dict[str, Any]) -> Rows:
     """Sentences, and a name in each."""
     for number in range(NUM_ROWS):
         words = f"{SENTENCES[number % len(SENTENCES)]} {number}".split()
@@ -51,7 +51,7 @@ def worded(head: dict[str, Any]) -> Rows:
         yield {"tokens": words, "ner_tags": tags}
 
 
-def asked(head: dict[str, Any]) -> Rows:
+def asked(head: dict[str, Any], data: dict[str, Any]) -> Rows:
     """Questions about sentences."""
     for number in range(NUM_ROWS):
         text = f"{number} {' '.join(SENTENCES)}"
@@ -60,40 +60,44 @@ def asked(head: dict[str, Any]) -> Rows:
         yield {"question": f"where to {number}", "context": text, "answers": answers}
 
 
-def solved(head: dict[str, Any]) -> Rows:
+def solved(head: dict[str, Any], data: dict[str, Any]) -> Rows:
     """Problems whose answer is a number."""
     for number in range(NUM_ROWS):
         yield {"question": f"the cat and {number} more", "answer": f"1+{number}\n#### {number + 1}"}
 
 
-def alike(head: dict[str, Any]) -> Rows:
+def alike(head: dict[str, Any], data: dict[str, Any]) -> Rows:
     """Pairs of sentences with a score."""
-    return labelled({"problem_type": "regression"})
+    return labelled({"problem_type": "regression"}, data)
 
 
-def paired(head: dict[str, Any]) -> Rows:
+def paired(head: dict[str, Any], data: dict[str, Any]) -> Rows:
     """A text and another, under the columns of all recipes for pairs."""
     for number in range(NUM_ROWS):
-        text, other = SENTENCES[number % len(SENTENCES)], SENTENCES[number * 3 % len(SENTENCES)]
-        yield dict.fromkeys(("en", "dialogue"), text) | dict.fromkeys(("de", "summary"), other)
+        text, other = (SENTENCES[(number * step) % len(SENTENCES)] for step in (1, 3))
+        read = dict.fromkeys(("en", "dialogue", "source"), f"{text} {number}")
+        yield read | dict.fromkeys(("de", "summary", "target"), other)
 
 
-def talked(head: dict[str, Any]) -> Rows:
-    """Conversations of two turns."""
+def talked(head: dict[str, Any], data: dict[str, Any]) -> Rows:
+    """Conversations of two turns, or a dialogue and what it is about."""
+    if "question" in data:
+        yield from paired(head, data)
+        return
     for number in range(NUM_ROWS):
         roles = ("user", "assistant", "user", "assistant")
         said = (SENTENCES[(number + turn) % len(SENTENCES)] for turn in range(len(roles)))
         yield {"messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]}
 
 
-def compared(head: dict[str, Any]) -> Rows:
+def compared(head: dict[str, Any], data: dict[str, Any]) -> Rows:
     """Questions with a better and a worse answer."""
     for number in range(NUM_ROWS):
         text, other = SENTENCES[number % len(SENTENCES)], SENTENCES[(number + 1) % len(SENTENCES)]
         yield {"prompt": f"{number} {text}", "chosen": other, "rejected": text}
 
 
-WRITERS: dict[str, Callable[[dict[str, Any]], Rows]] = {
+WRITERS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Rows]] = {
     "TextClassification": labelled,
     "TokenClassification": worded,
     "ExtractiveQA": asked,
@@ -103,13 +107,13 @@ WRITERS: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "Conversations": talked,
     "Preferences": compared,
 }
-"""What the rows of each kind of data are, given the head's arguments."""
+"""What the rows of each kind of data are, given the arguments of the head and of the data."""
 
 
 def write_splits(folder: Path, rows: list[dict[str, Any]]) -> Path:
     folder.mkdir(parents=True)
-    for name in ("train", "dev"):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, part in {"train": rows[:-10], "dev": rows[-10:]}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     return folder
 
 
@@ -129,7 +133,7 @@ def source_for(data: dict[str, Any], head: dict[str, Any], folder: Path) -> str:
     """A folder of small data as the recipe's data reads it."""
     if data["class_path"].endswith("Retrieval"):
         return str(write_corpus(folder))
-    rows = WRITERS[data["class_path"].rpartition(".")[2]](head.get("init_args", {}))
+    rows = WRITERS[data["class_path"].rpartition(".")[2]](head.get("init_args", {}), data["init_args"])
     path = write_splits(folder, list(rows))
     return str(path) if "validation" in data["init_args"] else f"{path}:train"
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import SpecError
-from zoo.schedules import Constant, LinearWarmup, WarmupCosine
+from zoo.schedules import Constant, LinearWarmup, Noam, WarmupCosine
 from zoo.specs import from_plain
 
 shares = st.floats(0, 1)
@@ -76,3 +76,17 @@ def test_a_schedule_goes_round_as_plain_values(schedule: Any) -> None:
     plain = schedule.to_plain()
     assert plain["class_path"] == f"zoo.schedules.{type(schedule).__name__}"
     assert from_plain(plain) == schedule
+
+
+def test_noam_is_the_papers() -> None:
+    steps, warmup, width = 100_000, 4000, 512
+    highest = (width * warmup) ** -0.5
+    for step in (1, 100, 4000, 4001, 50_000, 100_000):
+        paper = width**-0.5 * min(step**-0.5, step * warmup**-1.5)
+        assert highest * Noam(warmup_fraction=warmup / steps).factor(step / steps) == pytest.approx(paper)
+
+
+def test_noam_needs_a_rise() -> None:
+    with pytest.raises(SpecError) as caught:
+        Noam(warmup_fraction=0)
+    assert str(caught.value) == "`warmup_fraction` must lie in (0, 1], got 0\n  at    warmup_fraction"

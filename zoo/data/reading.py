@@ -78,25 +78,11 @@ def read(source: str, column: str, bad: BadRows | None = None) -> Sequence[Docum
     return OnDisk(Document(row.values[column], row.place) for row in rows)
 
 
-def read_rows(source: str, columns: Sequence[str], bad: BadRows | None = None) -> list[Row]:
-    """The rows of a file, of every file of a folder, or of a data set on the Hub.
-
-    Args:
-        source: A path, or `owner/name[@revision][#configuration]`; either may be followed by `:split`.
-        columns: What is read of a row; a row without text in the first is left out.
-        bad: What is done about a row that cannot be read; by default it is an error.
-
-    Raises:
-        DataError: Nothing is there, or a row cannot be read; it names file and line.
-    """
-    return list(_read_source(source, columns, _row, bad or BadRows()))
-
-
 def read_records(source: str, columns: Sequence[str], bad: BadRows | None = None) -> list[Record]:
     """The rows of a source with values of any kind, as jsonl and the Hub have them.
 
     Args:
-        source: As in `read_rows`.
+        source: A path, or `owner/name[@revision][#configuration]`; either may be followed by `:split`.
         columns: What every row must have.
         bad: What is done about a row that cannot be read; by default it is an error.
 
@@ -252,7 +238,7 @@ def _fields(path: Path, bad: BadRows) -> Iterator[tuple[str, list[str]]]:
 
 
 def _row(row: Mapping[str, object], columns: Sequence[str], place: str) -> Iterator[Row]:
-    values = {column: _value(row, column, place, column != columns[0]) for column in columns}
+    values = {column: _value(row, column, place) for column in columns}
     if values[columns[0]].strip():
         yield Row(values, place)
 
@@ -268,12 +254,9 @@ def _require(row: Mapping[str, object], column: str, place: str) -> None:
         raise DataError(f"a row has no `{column}`", source=place, hint=did_you_mean(column, row))
 
 
-def _value(row: Mapping[str, object], column: str, place: str, may_be_number: bool) -> str:
+def _value(row: Mapping[str, object], column: str, place: str) -> str:
     _require(row, column, place)
-    value = row[column]
-    if may_be_number and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return whole_text(value, column, place)
+    return whole_text(row[column], column, place)
 
 
 def whole_text(value: object, column: str, place: str) -> str:

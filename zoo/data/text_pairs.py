@@ -12,7 +12,7 @@ from zoo.data.examples import ExampleData
 from zoo.data.loading import Loader
 from zoo.data.measures import Measure, Question
 from zoo.data.packing import in_rows, laid_out
-from zoo.data.reading import read_rows
+from zoo.data.reading import Record, read_records, whole_text
 from zoo.data.samples import write_rows
 from zoo.heads.base import Batch
 from zoo.layers import IGNORED
@@ -39,8 +39,8 @@ class TextPairs(ExampleData[Pair]):
     Args:
         source: A jsonl(.gz) or csv file, a folder of such, or a data set's `owner/name[#configuration]`;
             either may be followed by `:split`.
-        input: Where the text that is read stands in a row.
-        target: Where the text that is to be written stands.
+        input: Where the text that is read stands in a row; a list of sentences is joined.
+        target: Where the text that is to be written stands; of several in a list the first is learnt.
         validation: A source for validation, or the name of a split of `source`, which for a folder begins
             its files' names; by default some of `source` is held out.
         validation_fraction: Share of `source` that is held out.
@@ -112,8 +112,13 @@ class TextPairs(ExampleData[Pair]):
 
     def read_source(self, source: str) -> list[Pair]:
         """The pairs of one source."""
-        rows = read_rows(source, [self.input, self.target], self.bad_rows)
-        return [Pair(row.values[self.input], row.values[self.target]) for row in rows]
+        pairs = []
+        for record in read_records(source, [self.input, self.target], self.bad_rows):
+            with self.bad_rows.row():
+                read, written = (_texts(record, column) for column in (self.input, self.target))
+                if any(part.strip() for part in read):
+                    pairs.append(Pair(" ".join(read), written[0]))
+        return pairs
 
     def content(self, example: Pair) -> str:
         """What is read: no text is on both sides."""
@@ -190,3 +195,12 @@ class TextPairs(ExampleData[Pair]):
         batch = dict(zip(("input_ids", "attention_mask"), laid_out(read, rows, padding), strict=True))
         labels = zip(("labels", "decoder_attention_mask"), laid_out(written, rows, IGNORED), strict=True)
         return {**batch, **dict(labels)}
+
+
+def _texts(record: Record, column: str) -> list[str]:
+    """What stands under a column: a text, a number, or several texts."""
+    value = record.values[column]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [str(value)]
+    several = value if isinstance(value, list) and value else [value]
+    return [whole_text(text, column, record.place) for text in several]

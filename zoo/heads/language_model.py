@@ -32,12 +32,14 @@ class LanguageModelHead(Head):
     Args:
         spec: Of the backbone.
         name: The head's own, under which the family says how it stands on the Hub.
+        label_smoothing: Share of a label's weight that is spread over all tokens in training.
     """
 
     stays = True
 
-    def __init__(self, spec: BackboneSpec, name: str) -> None:
+    def __init__(self, spec: BackboneSpec, name: str, label_smoothing: float = 0.0) -> None:
         super().__init__()
+        self.label_smoothing = label_smoothing
         hub_head = spec.hub_head(name)
         self.transform = hub_head.transform(spec) if hub_head.transform else nn.Identity()
         width = spec.hidden_size if hub_head.width is None else hub_head.width
@@ -69,8 +71,9 @@ class LanguageModelHead(Head):
         bias_V: Tensor | None = self.projection.bias
         if self.shift is not None:
             bias_V = self.shift.value[0] if bias_V is None else bias_V + self.shift.value[0]
+        smoothing = self.label_smoothing if self.training else 0.0
         total = linear_cross_entropy(
-            self.transform(hidden_ND), self.projection.weight, labels_N, bias_V, self.softcap
+            self.transform(hidden_ND), self.projection.weight, labels_N, bias_V, self.softcap, smoothing
         )
         return Loss(total, labels_N.numel())
 

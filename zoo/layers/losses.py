@@ -43,15 +43,17 @@ def linear_cross_entropy(
     labels_N: Tensor,
     bias_V: Tensor | None,
     softcap: float | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """The sum of the cross entropies of `hidden · weightᵀ + bias`, in float32, bent by `capped` if asked.
 
-    Every row must carry a label. Gradients are made chunk by chunk in the forward pass; no logits are kept.
+    Every row must carry a label, of whose weight a share of `smoothing` is spread over all labels. Gradients
+    are made chunk by chunk in the forward pass; no logits are kept.
     """
     given = hidden_ND, weight_VD, labels_N, bias_V
     if not torch.is_grad_enabled():  # which the function below could not tell from its inputs
         given = hidden_ND.detach(), weight_VD.detach(), labels_N, None if bias_V is None else bias_V.detach()
-    total: Tensor = _LinearCrossEntropy.apply(*given, softcap)  # type: ignore[no-untyped-call]
+    total: Tensor = _LinearCrossEntropy.apply(*given, softcap, smoothing)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -67,12 +69,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         labels_N: Tensor,
         bias_V: Tensor | None,
         softcap: float | None,
+        smoothing: float,
     ) -> Tensor:
         device = hidden_ND.device.type
         is_mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if is_mixed else hidden_ND.dtype
         wide = torch.promote_types(hidden_ND.dtype, torch.float32)
-        needs_hidden, needs_weight, _, needs_bias, _ = ctx.needs_input_grad
+        needs_hidden, needs_weight, _, needs_bias, *_ = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden_ND) if needs_hidden else None
         grad_weight = torch.zeros_like(weight_VD, dtype=wide) if needs_weight else None
         grad_bias = torch.zeros_like(bias_V, dtype=wide) if needs_bias and bias_V is not None else None
@@ -91,11 +94,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 probabilities = F.softmax(logits, -1)
                 # The largest is exp(0) over the sum of all: the sum's logarithm takes no more exponentials.
                 log_sums = logits.amax(-1, keepdim=True) - probabilities.amax(-1, keepdim=True).log()
-                total += (log_sums - logits.gather(-1, labels)).sum()
+                total += (log_sums - (1 - smoothing) * logits.gather(-1, labels)).sum()
+                if smoothing:
+                    total -= smoothing * logits.mean(-1).sum()
                 if not (needs_hidden or needs_weight or needs_bias):
                     continue
                 # The gradient of the logits: the probabilities, less one at the label.
-                slope = probabilities.scatter_add_(-1, labels, -torch.ones_like(labels, dtype=wide))
+                right = torch.full_like(labels, smoothing - 1, dtype=wide)
+                slope = probabilities.scatter_add_(-1, labels, right)
+                if smoothing:
+                    slope -= smoothing / len(weight)
                 if softcap is not None:
                     slope *= 1 - (logits / softcap).square()
                 if grad_bias is not None:
@@ -119,5 +127,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None if grad_weight is None else (grad_weight * slope).to(weight_dtype),
             None,
             None if grad_bias is None else (grad_bias * slope).to(weight_dtype),
+            None,
             None,
         )

@@ -134,3 +134,11 @@ def test_sizes_that_make_no_pairs_are_refused(choices: dict[str, int], message: 
     with pytest.raises(SpecError) as caught:
         StandardLibraryLines(**choices)  # type: ignore[arg-type]
     assert caught.value.message == message
+
+
+def test_of_lists_sentences_are_joined_and_the_first_target_is_learnt(tmp_path: Path) -> None:
+    rows = [{"input": ["one.", f"two {n}."], "target": [f"first {n}", "second"]} for n in range(20)]
+    rows += [{"input": [" "], "target": ["of nothing"]}, {"input": "a", "target": 7}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pairs = [pair for part in TextPairs(str(tmp_path / "rows.jsonl")).examples() for pair in part]
+    assert sorted(pairs) == sorted([("a", "7"), *((f"one. two {n}.", f"first {n}") for n in range(20))])

@@ -60,3 +60,20 @@ def test_several_writers_are_asked_by_name(build: Build) -> None:
     assert isinstance(module, EncoderDecoderModule)
     assert module.generate(texts) == module.predict(texts, "one")
     assert module.generate(texts, head="other") == module.predict(texts, "other")
+
+
+def test_labels_are_smoothed_in_training_alone(build: Build) -> None:
+    smooth, plain = (build("Transformer", zoo.heads.Seq2SeqLM(label_smoothing=share)) for share in (0.1, 0.0))
+    smooth.load_state_dict(plain.state_dict())
+    batch = {"input_ids": torch.ones(2, 5, dtype=torch.long), "labels": torch.randint(3, 90, (2, 6))}
+    assert torch.equal(smooth(**batch).loss, plain(**batch).loss)
+    logits = smooth(**batch).logits
+    smooth.head().train()
+    expected = F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), label_smoothing=0.1)
+    assert_close(smooth(**batch).loss, expected)
+
+
+def test_a_share_that_is_none_is_refused() -> None:
+    with pytest.raises(SpecError) as caught:
+        zoo.heads.Seq2SeqLM(label_smoothing=1.0)
+    assert str(caught.value) == "`label_smoothing` must lie in [0, 1), got 1.0\n  at    label_smoothing"

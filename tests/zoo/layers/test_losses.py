@@ -172,3 +172,15 @@ def test_a_batch_without_labels_costs_nothing_and_teaches_nothing(head: Any) -> 
     for tensor in (hidden, *head.parameters()):
         assert tensor.grad is not None
         assert not tensor.grad.any()
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_smoothed_labels_are_those_of_torch(softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_at_once(4, monkeypatch)
+    hidden, weight, labels, bias = inputs(torch.float64)
+    logits = F.linear(hidden, weight, bias)
+    logits = logits if softcap is None else losses.capped(logits, softcap)
+    expected = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=0.1)
+    found = linear_cross_entropy(hidden, weight, labels, bias, softcap, 0.1)
+    assert_close(found, expected)
+    assert_close(gradients(found, hidden, weight, bias), gradients(expected, hidden, weight, bias))
