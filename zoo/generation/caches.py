@@ -279,8 +279,8 @@ class Cache:
             layer.move(num_tokens)
 
 
-# Columns whose number does not change, so that one compiled step, or one CUDA graph, serves every token. Modules
-# with buffers, whose place in memory a graph may count on.
+# Columns whose number does not change, so that one compiled step, or one CUDA graph, serves every token.
+# They are modules with buffers, as a graph may count on a buffer's place in memory.
 
 
 class FixedLayerCache(nn.Module):

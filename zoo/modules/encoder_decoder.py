@@ -139,7 +139,8 @@ class EncoderDecoderModule(GeneratingModule):
 
         def hidden_states(input_ids: Tensor, mask: Mask, cache: Cache | FixedCache) -> Tensor:
             assert isinstance(cache, Cache)
-            assert (source := cache.source) is not None
+            source = cache.source
+            assert source is not None
             hidden_BTD: Tensor = self.backbone.decode(  # type: ignore[operator]
                 input_ids, mask, source.hidden_BSD, source.mask, cache
             )
