@@ -286,6 +286,10 @@ class Cache:
 class FixedLayerCache(nn.Module):
     """One layer's keys and values (batch, key/value heads, columns, head_dim), of which all are returned."""
 
+    k_BGSK: Tensor
+    v_BGSK: Tensor
+    column_1: Tensor
+
     def __init__(self, pair: Pair, column_1: Tensor) -> None:
         super().__init__()
         self.register_buffer("k_BGSK", pair[0])
@@ -307,6 +311,8 @@ class FixedCache(nn.Module):
     """
 
     length = 0  # positions are counted by the mask
+    column_1: Tensor
+    real_BS: Tensor
 
     def __init__(self, layers: Sequence[Pair]) -> None:
         super().__init__()
@@ -324,5 +330,6 @@ class FixedCache(nn.Module):
 
     def layer(self, index: int) -> FixedLayerCache:
         """One layer's part."""
-        found: FixedLayerCache = self.layers[index]
+        found = self.layers[index]
+        assert isinstance(found, FixedLayerCache)
         return found
