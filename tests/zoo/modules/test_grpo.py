@@ -128,7 +128,7 @@ def test_a_model_learns_sums_from_whether_they_are_right(tmp_path: Path) -> None
 
     module.build()
     before = drawn()
-    trainer_for(tmp_path, 200, limit_val_batches=0).fit(module, datamodule=data_of(source))
+    trainer_for(tmp_path, 100, limit_val_batches=0).fit(module, datamodule=data_of(source))
     after = drawn()
     print(f"right before {before:.2f}, after {after:.2f}")
     assert before < 0.5
