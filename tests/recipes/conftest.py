@@ -75,8 +75,9 @@ def paired(head: dict[str, Any], data: dict[str, Any]) -> Rows:
     """A text and another, under the columns of all recipes for pairs."""
     for number in range(NUM_ROWS):
         text, other = (SENTENCES[(number * step) % len(SENTENCES)] for step in (1, 3))
-        read = dict.fromkeys(("en", "dialogue", "source"), f"{text} {number}")
-        yield read | dict.fromkeys(("de", "summary", "target"), other)
+        read = dict.fromkeys(("en", "dialogue", "source", "java", "text"), f"{text} {number}")
+        written = dict.fromkeys(("de", "summary", "target", "cs", "code"), other)
+        yield {**read, **written, "test_list": ["assert True"]}
 
 
 def talked(head: dict[str, Any], data: dict[str, Any]) -> Rows:

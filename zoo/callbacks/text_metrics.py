@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -11,7 +11,7 @@ from zoo.data.base import ZooData, require_least
 from zoo.errors import SpecError, did_you_mean
 from zoo.modules.generating import GeneratingModule
 
-Metric = Literal["bleu", "chrf", "rouge"]
+Metric = Literal["bleu", "chrf", "exact_match", "rouge"]
 EXTRA = "text-metrics"
 
 Measured = dict[str, float]
@@ -41,9 +41,18 @@ def rouge(written: Sequence[str], right: Sequence[str]) -> Measured:
     return {kind: 100 * fmean(row[kind].fmeasure for row in rows) for kind in kinds}
 
 
+def exact_match(written: Sequence[str], right: Sequence[str]) -> Measured:
+    """The share of texts that are the right ones, from 0 to 100; space around them does not count."""
+    return {
+        "exact_match": 100
+        * fmean(one.strip() == other.strip() for one, other in zip(written, right, strict=True))
+    }
+
+
 METRICS: dict[str, Callable[[Sequence[str], Sequence[str]], Measured]] = {
     "bleu": bleu,
     "chrf": chrf,
+    "exact_match": exact_match,
     "rouge": rouge,
 }
 
@@ -54,7 +63,7 @@ class TextMetrics(Callback):
     Every process writes all of them.
 
     Args:
-        metrics: `bleu`, `chrf` and `rouge`, of the extra `text-metrics`.
+        metrics: `bleu`, `chrf` and `rouge`, of the extra `text-metrics`, and `exact_match`.
         max_texts: How many are written, the first of the held-out ones; None: all.
         max_new_tokens: Length of a text; by default 64, or what the model's length leaves.
         num_beams: Of the search; 1 is greedy.
@@ -85,14 +94,17 @@ class TextMetrics(Callback):
         parts: dict[str, ZooData] = getattr(trainer.datamodule, "parts", {})  # type: ignore[attr-defined]
         for part in parts.values():
             name = pl_module.head_name(part.head)
-            questions = part.questions()[: self.max_texts] if pl_module.head(name).generates else []
+            questions = self.questions(part)[: self.max_texts] if pl_module.head(name).generates else []
             if questions:
-                for metric, value in self._measured(pl_module, questions, name).items():
+                for metric, value in self.measured(pl_module, questions, name).items():
                     pl_module.log(f"val/{pl_module.prefix(name)}{metric}", value, rank_zero_only=False)
 
-    def _measured(
-        self, module: GeneratingModule, questions: Sequence[tuple[str, str]], head: str
-    ) -> Measured:
+    def questions(self, data: ZooData) -> Sequence[tuple[Any, str]]:
+        """What is written about, and what is right."""
+        return data.questions()
+
+    def measured(self, module: GeneratingModule, questions: Sequence[tuple[Any, str]], head: str) -> Measured:
+        """The measures of what a model writes."""
         texts, right = zip(*questions, strict=True)
         written = module.generate(
             list(texts), max_new_tokens=self.max_new_tokens, num_beams=self.num_beams, head=head

@@ -26,6 +26,7 @@ class Conversation(NamedTuple):
 
     messages: list[Message]
     place: str
+    tests: str = ""
 
     @property
     def last_answer(self) -> int:
@@ -45,6 +46,8 @@ class Conversations(ChatData[Conversation]):
         question: Where a question stands in rows without messages, by default in `instruction`, `prompt` or
             `question`; of several columns, those with a text are joined.
         answer: Where its answer stands, by default in `output`, `response`, `completion` or `answer`.
+        tests: Where Python tests of a row's answer stand, a text or a list of texts: `zoo.callbacks.PassAtK`
+            then asks for programs.
         validation: A source for validation, or the name of a split of `source`; by default some of `source`
             is held out.
         validation_fraction: Share of `source` that is held out.
@@ -72,6 +75,7 @@ class Conversations(ChatData[Conversation]):
         messages: str = "messages",
         question: str | list[str] | None = None,
         answer: str | None = None,
+        tests: str | None = None,
         validation: str | None = None,
         validation_fraction: float = 0.05,
         template: str | None = None,
@@ -90,7 +94,7 @@ class Conversations(ChatData[Conversation]):
         )  # fmt: skip
         require_least("row_tokens", row_tokens or max_length, max_length)
         self.row_tokens = row_tokens
-        self.messages, self.question, self.answer_column = messages, question, answer
+        self.messages, self.question, self.answer_column, self.tests = messages, question, answer, tests
 
     @classmethod
     def example(cls, folder: Path) -> Self:
@@ -119,7 +123,14 @@ class Conversations(ChatData[Conversation]):
             messages = [{"role": role, "content": content} for role, content in said]
         if all(message["role"] != "assistant" for message in messages):
             raise DataError("the assistant says nothing in a conversation", source=record.place)
-        return Conversation(messages, record.place)
+        return Conversation(messages, record.place, self._tests(record))
+
+    def _tests(self, record: Record) -> str:
+        if self.tests is None:
+            return ""
+        record.require(self.tests)
+        given = record.values[self.tests]
+        return require_text("\n".join(given) if isinstance(given, list) else given, self.tests, record.place)
 
     def _asked(self, record: Record) -> str:
         columns = [self.question] if isinstance(self.question, str) else self.question
@@ -176,6 +187,11 @@ class Conversations(ChatData[Conversation]):
     def predict_dataloader(self) -> "DataLoader[Batch]":
         """What the last answer of each held-out conversation is to, as `prompts`."""
         return self.prompts([question.text for question in self.questions()])
+
+    def programs(self) -> list[Question]:
+        """What held-out programs are to do, and the tests that they must pass."""
+        held_out = [example for example in self.examples()[1] if example.tests]
+        return [Question(self._asks(example).text, example.tests) for example in held_out]
 
     def questions(self) -> list[Question]:
         """What the last answer of each held-out conversation is to, and that answer."""
