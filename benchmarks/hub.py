@@ -4,9 +4,10 @@ BERT-base in float32 and a Llama of 1.1 billion parameters in bfloat16 and sever
 turns, each in a process that does nothing else: time from the call that loads to the logits of a few tokens,
 once all is imported; the most memory above that, as a multiple of the files; for the Llama also time from the
 start of the process to its first new token. The files are in the page cache. The last line is JSON; `ratio`
-is transformers' time over the zoo's, where it is smallest.
+is transformers' time over the zoo's, where it is smallest. torchmetrics imports transformers where it is
+installed: `--zoo-python` and `--peer-python` measure each in an environment of its own.
 
-    python benchmarks/hub.py [--turns 5] [--steps 8]
+    python benchmarks/hub.py [--turns 5] [--steps 8] [--zoo-python PATH] [--peer-python PATH]
 """
 
 import argparse
@@ -53,13 +54,13 @@ FIRST_TOKEN = {
     "zoo": """
 import sys, torch, zoo
 ids = torch.arange(3, 3 + int(sys.argv[2]))[None]
-print(zoo.load(sys.argv[1]).generate(ids, max_new_tokens=1, temperature=0.0))
+print(zoo.load(sys.argv[1]).generate(ids, max_new_tokens=1, temperature=0.0), flush=True)
 """,
     "transformers": """
 import sys, torch, transformers
 ids = torch.arange(3, 3 + int(sys.argv[2]))[None]
 model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])
-print(model.generate(ids, max_new_tokens=1, do_sample=False))
+print(model.generate(ids, max_new_tokens=1, do_sample=False), flush=True)
 """,
 }
 
@@ -99,11 +100,15 @@ NAMES = {
 MAKERS: dict[str, Callable[[Path], None]] = {"bert-base": bert, "llama-1b": llama}
 
 
-def run(script: str, *words: str) -> tuple[str, float]:
-    """What a fresh process prints last, and how long it lives."""
+def run(script: str, *words: str, python: str = sys.executable) -> tuple[str, float]:
+    """The line that a fresh process prints, and the seconds from its start to that."""
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[-1], time.perf_counter() - start
+    with subprocess.Popen([python, "-c", script, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line, seconds = process.stdout.readline(), time.perf_counter() - start
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    return line, seconds
 
 
 def side_by_side(measure: Callable[[str], dict[str, float]], turns: int) -> dict[str, dict[str, float]]:
@@ -120,17 +125,17 @@ def side_by_side(measure: Callable[[str], dict[str, float]], turns: int) -> dict
     }
 
 
-def case(name: str, folder: Path, turns: int, tokens: int) -> dict[str, Any]:
-    """The figures of one checkpoint."""
+def case(name: str, folder: Path, turns: int, tokens: int, pythons: dict[str, str]) -> dict[str, Any]:
+    """The figures of one checkpoint; each side by an interpreter."""
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
     def load(side: str) -> dict[str, float]:
         words = (side, str(folder), str(tokens), NAMES[name][side])
-        found: dict[str, float] = json.loads(run(MEASURE, *words)[0])
+        found: dict[str, float] = json.loads(run(MEASURE, *words, python=pythons[side])[0])
         return {"seconds": found["seconds"], "memory": found["bytes"] / size}
 
     def first_token(side: str) -> dict[str, float]:
-        return {"cold_seconds": run(FIRST_TOKEN[side], str(folder), str(tokens))[1]}
+        return {"cold_seconds": run(FIRST_TOKEN[side], str(folder), str(tokens), python=pythons[side])[1]}
 
     found = side_by_side(load, turns)
     if name.startswith("llama"):
@@ -149,7 +154,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="tokens of the first forward pass")
     parser.add_argument("--cases", nargs="+", choices=MAKERS, default=list(MAKERS))
     parser.add_argument("--folder", type=Path, help="keeps the checkpoints there")
+    parser.add_argument("--zoo-python", default=sys.executable, help="has lightning-zoo")
+    parser.add_argument("--peer-python", default=sys.executable, help="has transformers")
     choices = parser.parse_args()
+    pythons = {"zoo": choices.zoo_python, "transformers": choices.peer_python}
     figures = {}
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as aside:
         for name in choices.cases:
@@ -157,7 +165,7 @@ def main() -> None:
             if not folder.is_dir():
                 making = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport hub"
                 run(f"{making}\nhub.MAKERS[{name!r}](hub.Path({str(folder)!r}))\nprint()")
-            figures[name] = case(name, folder, choices.turns, choices.steps)
+            figures[name] = case(name, folder, choices.turns, choices.steps, pythons)
             print(f"{name}: {figures[name]}", flush=True)
     summary = {
         "benchmark": Path(__file__).stem,

@@ -4,8 +4,9 @@ The functions (`zoo.load`, `zoo.save`…) and the groups (`zoo.decoders`, `zoo.h
 first use: `import zoo` imports no torch.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from zoo.importing import import_module
 
 if TYPE_CHECKING:
     from zoo.hub import load as load
@@ -34,7 +35,7 @@ _FUNCTIONS = dict.fromkeys(("load", "pull", "push", "save"), "zoo.hub")
 
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
-        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+        return getattr(import_module(_FUNCTIONS[name]), name)
     if name in __all__:
-        return importlib.import_module(f"zoo.{name}")
+        return import_module(f"zoo.{name}")
     raise AttributeError(f"module `zoo` has no attribute `{name}`")

@@ -7,7 +7,6 @@ object, and its last part is the attribute of the group: `llama = "zoo_decoders.
 
 import contextlib
 import functools
-import importlib
 import importlib.util
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import PluginLoadError, RecipeError, UnknownNameError, did_you_mean, nearest
+from zoo.importing import import_module
 
 DISTRIBUTION = "lightning-zoo"
 
@@ -70,7 +70,7 @@ class Entry:
         module, _, attribute = self.value.partition(":")
         try:
             with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of an answer
-                return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+                return functools.reduce(getattr, attribute.split("."), import_module(module))
         except (Exception, SystemExit) as error:
             raise PluginLoadError(
                 f"{self.subject} cannot be imported: {type(error).__name__}: {error}",

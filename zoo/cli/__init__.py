@@ -1,9 +1,9 @@
 """The `zoo` command. Light verbs import no torch."""
 
-import importlib
 import sys
 
 from zoo.errors import RecipeError, ZooError, did_you_mean
+from zoo.importing import import_module
 
 HELP = """\
 Lightning Zoo: Transformers of all three shapes, trained by recipes, extended by plugins.
@@ -68,4 +68,4 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb not in _VERBS:
         raise RecipeError(f"unknown command `{verb}`", hint=did_you_mean(verb, _VERBS))
     else:
-        importlib.import_module(f"zoo.cli.{_VERBS[verb]}").run(verb, arguments[1:])
+        import_module(f"zoo.cli.{_VERBS[verb]}").run(verb, arguments[1:])

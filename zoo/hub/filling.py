@@ -31,10 +31,10 @@ def architecture_of(config: Mapping[str, Any]) -> str:
 
 def head_of(config: Mapping[str, Any], spec: BackboneSpec) -> type[HeadSpec] | None:
     """The kind of head that a config.json says its model was saved with; None: none that is known."""
-    kinds = registry.usable("zoo.heads").items()
-    known = {spec.hub_head(name).architecture: kind for name, kind in kinds}
-    found: type[HeadSpec] | None = known.get(architecture_of(config))
-    return found
+    entries = [entry for entry in registry.in_group("zoo.heads") if entry.state == "ok"]
+    named = {spec.hub_head(entry.attribute).architecture: entry for entry in entries}
+    entry = named.get(architecture_of(config))
+    return None if entry is None else entry.load()
 
 
 def read_head(kind: type[HeadSpec], config: Mapping[str, Any]) -> HeadSpec:
