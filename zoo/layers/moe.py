@@ -80,6 +80,8 @@ class Experts(nn.Module):
 
     def forward(self, x_ND: Tensor, weights_NC: Tensor, chosen_NC: Tensor) -> Tensor:
         """Hidden states (tokens, hidden_size) in and out: of each token, its experts' weighted sum."""
+        if torch.compiler.is_exporting():
+            return self._through_all(x_ND, weights_NC, chosen_NC)
         numbers_R, order_R = chosen_NC.flatten().sort()
         rows_R, every_E = (torch.arange(n, device=x_ND.device) for n in (len(order_R), len(self.gate)))
         places_R = torch.empty_like(order_R).scatter_(0, order_R, rows_R)
@@ -92,6 +94,14 @@ class Experts(nn.Module):
         weights_N1C = weights_NC.to(x_ND.dtype)[:, None]
         output_N1D: Tensor = weights_N1C @ made_RD.view(*chosen_NC.shape, -1)
         return output_N1D[:, 0]
+
+    def _through_all(self, x_ND: Tensor, weights_NC: Tensor, chosen_NC: Tensor) -> Tensor:
+        """The same, with every token through every expert: ONNX has no operator for those of one expert."""
+        x_ENF = self.activation(x_ND @ self.gate.mT) * (x_ND @ self.up.mT)
+        made_NED = (x_ENF @ self.down.mT).transpose(0, 1)
+        weights_NE = x_ND.new_zeros(x_ND.shape[0], self.gate.shape[0])
+        weights_N1E = weights_NE.scatter(1, chosen_NC, weights_NC.to(x_ND.dtype))[:, None]
+        return (weights_N1E @ made_NED)[:, 0]
 
 
 def _local(weight: Tensor) -> Tensor:
