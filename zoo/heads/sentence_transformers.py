@@ -10,6 +10,8 @@ from zoo.errors import CheckpointError
 MODULES_FILE, POOLING_FOLDER, NORMALIZE_FOLDER = "modules.json", "1_Pooling", "2_Normalize"
 POOLING_FILE = f"{POOLING_FOLDER}/config.json"
 FILES = (MODULES_FILE, POOLING_FILE)
+ITS_OWN = ("config_sentence_transformers.json", "sentence_bert_config.json")
+"""What it alone reads: prompts, lengths."""
 
 _MODES = {
     "mean": "pooling_mode_mean_tokens",

@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, Revi
 from huggingface_hub.hf_api import RepoSibling
 
 from zoo.errors import CheckpointError
+from zoo.heads import sentence_transformers
 from zoo.hub import cards, curves, published, remote, results
 from zoo.hub.config import read_config, spec_of
 from zoo.hub.loading import load, read_checkpoint
@@ -28,9 +29,10 @@ from zoo.tokenizer.reading import FILES as TOKENIZER_FILES
 if TYPE_CHECKING:
     from zoo.modules.base import ZooModule
 
+_NAMES = (*TOKENIZER_FILES, *sentence_transformers.FILES, *sentence_transformers.ITS_OWN)
 _MODEL = re.compile(
     r"config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|"
-    + "|".join(re.escape(name).replace(r"\*", r"[\w.-]+") for name in TOKENIZER_FILES)
+    + "|".join(re.escape(name).replace(r"\*", r"[\w.-]+") for name in _NAMES)
     + f"|{re.escape(published.FILE)}|{re.escape(curves.FILE)}|{results.FILES}"
 )
 """What belongs to a model, and goes with the one that was there before."""

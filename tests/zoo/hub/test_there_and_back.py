@@ -1,8 +1,10 @@
 """What was pushed is what is pulled, in the zoo and in transformers: logits, tokens, and what is written."""
 
+import gzip
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,49 @@ def test_a_pushed_model_of_every_family_loads_in_transformers_with_equal_logits(
     assert_close(theirs(**batch).logits, expected, rtol=1e-5, atol=1e-5)
 
 
+def embedding(pooling: Any) -> ZooModule:
+    spec = zoo.encoders.Bert(**{**zoo.encoders.Bert.tiny, "vocab_size": 300})
+    model = zoo.modules.EncoderModule(
+        backbone=spec, head=zoo.heads.Embedding(pooling=pooling, normalize=True)
+    )
+    model.build()
+    scramble(model)
+    model.adopt_tokenizer(train("wordpiece", generated_lines()[:100], 250))
+    built: ZooModule = model.eval()
+    return built
+
+
+def test_a_pushed_model_of_sentences_gives_equal_vectors(hub: Loopback, logged_in: str) -> None:
+    """Pooled as its files say, and as sentence-transformers pools what transformers reads of them."""
+    model = embedding("first")
+    zoo.push(model, NAME)
+    assert {"modules.json", "1_Pooling/config.json"} <= hub.repositories[NAME].names()
+    texts = ["the Cat", "(a+b) x_1"]
+    loaded = zoo.load(NAME)
+    assert loaded.head_specs == model.head_specs
+    assert loaded.predict(texts) == model.predict(texts)
+    folder = zoo.pull(NAME)
+    theirs = transformers.AutoModel.from_pretrained(folder)
+    read = transformers.AutoTokenizer.from_pretrained(folder)
+    hidden = theirs(**read(texts, padding=True, return_tensors="pt")).last_hidden_state
+    expected = torch.nn.functional.normalize(hidden[:, 0], dim=-1)
+    assert_close(torch.tensor(loaded.predict(texts)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_of_sentence_transformers_is_pushed_whole(
+    hub: Loopback, logged_in: str, tmp_path: Path
+) -> None:
+    folder = zoo.save(embedding("mean"), tmp_path / "theirs")
+    (folder / "README.md").write_text("# Theirs\n")
+    for name in ("config_sentence_transformers.json", "sentence_bert_config.json"):
+        (folder / name).write_text("{}")
+    zoo.push(folder, NAME)
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert hub.repositories[NAME].names() == held
+    zoo.push(tiny("llama"), NAME)
+    assert not {name for name in hub.repositories[NAME].names() if "sentence" in name or "ooling" in name}
+
+
 @pytest.mark.parametrize("is_tied", [True, False])
 def test_readers_before_and_since_scale_a_t5_alike(is_tied: bool, hub: Loopback, logged_in: str) -> None:
     """Files since 2026 have `scale_decoder_outputs`; readers before know of `tie_word_embeddings` alone."""
@@ -94,18 +139,28 @@ def generated_lines() -> list[str]:
     return ["".join(draw.choice([" ", "", " "]) + draw.choice(words) for _ in range(12)) for _ in range(1000)]
 
 
-@pytest.fixture
-def lines() -> list[str]:
-    """Real text, where it lies beside the project, and words of many scripts."""
-    path = Path(__file__).parents[4] / "shared" / "data" / "wikitext2_raw"
-    files = sorted(path.rglob("*test*")) if path.is_dir() else []
-    real = [
-        line
-        for file in files
-        if file.suffix in (".raw", ".txt")
-        for line in file.read_text("utf-8").splitlines()
-    ]
-    return [line for line in real if line.strip()][:1000] + generated_lines()
+@pytest.fixture(params=["generated", "real"])
+def lines(request: pytest.FixtureRequest) -> list[str]:
+    """Words of many scripts, or real text of several languages."""
+    if request.param == "generated":
+        return generated_lines()
+    found: list[str] = []
+    for name in ("multi30k/val", "oasst_chat/train", "java_csharp/dev"):
+        with gzip.open(
+            request.getfixturevalue("shared") / "data" / f"{name}.jsonl.gz", "rt", encoding="utf-8"
+        ) as file:
+            texts = (text for row in map(json.loads, file) for text in _texts(row))
+            found += islice((line for text in texts for line in text.splitlines()), 400)
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a row, whatever it is made of."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
