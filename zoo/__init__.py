@@ -26,6 +26,7 @@ __all__ = [
     "modules",
     "pull",
     "push",
+    "retrieval",
     "save",
     "schedules",
 ]
