@@ -137,7 +137,7 @@ def fingerprint(encoder: "ZooModule") -> str:
     digest = hashlib.sha256(json.dumps([asdict(one) for one in encoder.head_specs.values()]).encode())
     for name, tensor in sorted(encoder.merged().hub_tensors().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
