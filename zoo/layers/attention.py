@@ -159,14 +159,15 @@ class CrossAttention(Attention):
 
         Args:
             x_BTD: Of the text that looks.
-            memory_BSD: Of the text that is seen; while decoding, its keys and values are made once. Of fewer
-                rows, each is seen by as many after each other.
+            memory_BSD: Of the text that is seen; while decoding, its keys and values are made once, and of
+                fewer rows each is seen by as many after each other.
             mask: What is seen of it; `Mask.across` makes it.
             cache: What the layer remembers.
         """
         shape = x_BTD.shape
-        # Rows that look at one text, as beams do, look as tokens of one row.
-        x_BTD = autocast_once(x_BTD).reshape(len(memory_BSD), -1, shape[-1])
+        x_BTD = autocast_once(x_BTD)
+        if cache is not None:  # rows that look at one text, as beams do, look as tokens of one row
+            x_BTD = x_BTD.reshape(len(memory_BSD), -1, shape[-1])
 
         def make() -> tuple[Tensor, Tensor]:
             seen_BSD = autocast_once(memory_BSD)
