@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from zoo.errors import SpecError
-from zoo.heads import comparison
+from zoo.heads import answer_pairs
+from zoo.heads.answer_pairs import PairMetrics
 from zoo.heads.base import Batch, Loss
 from zoo.heads.causal_lm import CausalLM, CausalLMHead
-from zoo.heads.comparison import PairMetrics
 from zoo.heads.preference_losses import LOSSES
 from zoo.layers import IGNORED
 from zoo.specs import BackboneSpec, HubHead, require_known
@@ -33,7 +33,7 @@ class Preference(CausalLM):
     task: ClassVar[str] = "preference"
     pipeline_tag: ClassVar[str | None] = CausalLM.task
     reads: ClassVar[frozenset[str]] = frozenset({"reference"})
-    expected_failures: ClassVar[Mapping[str, str]] = dict.fromkeys(comparison.ROW_CHECKS, comparison.REASON)
+    expected_failures: ClassVar[Mapping[str, str]] = answer_pairs.EXPECTED_FAILURES
 
     def __post_init__(self) -> None:
         require_known(self, "objective", get_args(Objective))
@@ -63,7 +63,7 @@ class Preference(CausalLM):
     @classmethod
     def example(cls, backbone: BackboneSpec) -> Batch:
         """Three pairs, for `zoo.testing`."""
-        return comparison.example(backbone)
+        return answer_pairs.example(backbone)
 
     def hub_head(self, backbone: BackboneSpec) -> HubHead:
         """On the Hub it is a language model's."""
@@ -96,7 +96,7 @@ class PreferenceHead(CausalLMHead):
                 equally likely there.
         """
         labels_BT, answers = batch["labels"], self.spec.answers
-        is_counted_P = comparison.counted(labels_BT, answers)
+        is_counted_P = answer_pairs.counted(labels_BT, answers)
         lengths_AP = (labels_BT[:, 1:] != IGNORED).sum(-1).view(answers, -1)
         policy_AP = self.answer_log_probs(hidden_BTD, batch)
         reference_AP = batch.get("reference", torch.zeros_like(policy_AP))

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.heads import comparison, label_names
+from zoo.heads import answer_pairs, label_names
+from zoo.heads.answer_pairs import PairMetrics
 from zoo.heads.base import Batch, Loss
-from zoo.heads.comparison import PairMetrics
 from zoo.heads.pooled import PooledHead
 from zoo.specs import BackboneSpec, HeadSpec, HubHead, Shape
 from zoo.tokenizer import Tokenizer
@@ -25,12 +25,12 @@ class Reward(HeadSpec):
     shapes: ClassVar[tuple[Shape, ...]] = ("decoder",)
     task: ClassVar[str] = "reward"
     pipeline_tag: ClassVar[str | None] = "text-classification"
-    expected_failures: ClassVar[Mapping[str, str]] = dict.fromkeys(comparison.ROW_CHECKS, comparison.REASON)
+    expected_failures: ClassVar[Mapping[str, str]] = answer_pairs.EXPECTED_FAILURES
 
     @classmethod
     def example(cls, backbone: BackboneSpec) -> Batch:
         """Three pairs, for `zoo.testing`."""
-        return comparison.example(backbone)
+        return answer_pairs.example(backbone)
 
     def hub_head(self, backbone: BackboneSpec) -> HubHead:
         """On the Hub it is a classifier with one label."""
@@ -56,7 +56,7 @@ class RewardHead(PooledHead):
             batch: `labels` (2 · pairs, tokens) say where the answers are.
         """
         better_P, worse_P = self(hidden_BTD, batch)[:, 0].float().view(2, -1)
-        is_counted_P = comparison.counted(batch["labels"], answers=2)
+        is_counted_P = answer_pairs.counted(batch["labels"], answers=2)
         margins_N = (better_P - worse_P)[is_counted_P]
         return Loss(-F.logsigmoid(margins_N).sum(), is_counted_P.sum(), predicted=margins_N.detach())
 

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 import zoo
 from zoo.errors import SpecError
 from zoo.heads import Preference
+from zoo.heads.answer_pairs import example
 from zoo.heads.base import Batch
-from zoo.heads.comparison import example
 from zoo.heads.preference_losses import LOSSES
 from zoo.layers import IGNORED
 
