@@ -1,7 +1,7 @@
 """What every head provides."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -118,6 +118,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def loss(self, hidden_BTD: Tensor, batch: Batch) -> Loss:
         """The loss of a batch, from its hidden states and its labels."""
+
+    def loss_from(self, hidden_states: Callable[[Batch], Tensor], batch: Batch) -> Loss:
+        """The loss of a batch in training, whose hidden states may be asked for a few rows at a time."""
+        return self.loss(hidden_states(batch), batch)
 
     @abstractmethod
     def metrics(self) -> Metrics:

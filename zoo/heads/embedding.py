@@ -2,9 +2,10 @@
 
 Reimers and Gurevych, 2019: https://arxiv.org/abs/1908.10084
 Matryoshka: Kusupati et al., 2022: https://arxiv.org/abs/2205.13147
+Large batches, read in chunks: Gao et al., 2021: https://arxiv.org/abs/2101.06983
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from zoo.errors import SpecError
 from zoo.heads import sentence_transformers
@@ -43,6 +45,10 @@ class Embedding(HeadSpec):
     """By how much the right cosine shall exceed the nearest wrong one, under `triplet`."""
     widths: list[int] = field(default_factory=list)
     """Lengths to which vectors may be cut later; the loss is the mean over these."""
+    chunk_size: int | None = None
+    """Texts that the backbone reads at once in training; the loss is that of the whole batch. The memory is
+    that of a chunk and of all vectors, and each text is read twice. None: all texts at once. A backbone's own
+    loss is not added."""
 
     shapes: ClassVar[tuple[Shape, ...]] = ("encoder", "decoder")
     task: ClassVar[str] = "sentence-similarity"
@@ -62,6 +68,8 @@ class Embedding(HeadSpec):
         require_known(self, "loss", LOSSES)
         if self.scale <= 0:
             raise SpecError(f"`scale` must be above 0, got {self.scale}", at="scale")
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise SpecError(f"`chunk_size` must be at least 1, got {self.chunk_size}", at="chunk_size")
 
     def build(self, backbone: BackboneSpec) -> "EmbeddingHead":
         """The head for a backbone of these sizes.
@@ -79,7 +87,8 @@ class Embedding(HeadSpec):
 
     def hub_head(self, backbone: BackboneSpec) -> HubHead:
         """It stands in files as the backbone alone does."""
-        return HubHead(backbone.architecture, {}, is_bare=True)
+        adds = self.chunk_size is None
+        return HubHead(backbone.architecture, {}, is_bare=True, adds_backbone_loss=adds)
 
     @classmethod
     def of_folder(cls, folder: Path) -> Self | None:
@@ -113,12 +122,27 @@ class EmbeddingHead(Head):
                 have the same one, which is then wrong for neither. -100 is none. Without `labels`, texts to
                 be searched, or to be found.
         """
-        vectors = self(hidden_BTD, batch)
+        return self._of_vectors(self(hidden_BTD, batch), batch)
+
+    def loss_from(self, hidden_states: Callable[[Batch], Tensor], batch: Batch) -> Loss:
+        """The same, of which each chunk of texts is read again, with the same dropout, for its gradients."""
+        if self.choices.chunk_size is None:
+            return super().loss_from(hidden_states, batch)
+
+        def vectors_of(chunk: Batch) -> Tensor:
+            vectors: Tensor = self(hidden_states(chunk), chunk)
+            return vectors
+
+        chunks = _chunks(batch, self.choices.chunk_size)
+        vectors = [checkpoint(vectors_of, chunk, use_reentrant=False) for chunk in chunks]
+        return self._of_vectors(torch.cat(vectors), batch)
+
+    def _of_vectors(self, vectors: Tensor, batch: Batch) -> Loss:
         if "labels" not in batch:
             return Loss(vectors.new_zeros(()), 0, predicted=vectors)
         labels_B = batch["labels"]
         is_labelled = labels_B != IGNORED
-        first, *others = vectors.split(len(labels_B))
+        first, *others = torch.split(vectors, len(labels_B))
         if labels_B.is_floating_point():
             told = F.cosine_similarity(first, others[0])[is_labelled]
             widths = [
@@ -168,3 +192,13 @@ class EmbeddingHead(Head):
         """The vector of each text, a list of numbers."""
         found: list[Any] = self(hidden_BTD, batch).tolist()
         return found
+
+
+def _chunks(batch: Batch, size: int) -> Iterator[Batch]:
+    """What is there of each text, for so many texts at a time."""
+    number = len(batch["input_ids"])
+    rows = {
+        name: value for name, value in batch.items() if isinstance(value, Tensor) and len(value) == number
+    }
+    for start in range(0, number, size):
+        yield {name: value[start : start + size] for name, value in rows.items()}

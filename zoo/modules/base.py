@@ -571,7 +571,7 @@ class ZooModule(L.LightningModule):
             hidden_BTD = self.hidden_states(batch)
         if chosen is None:
             return Output(hidden_BTD, None)
-        loss = None if labels is None else self._loss_of(hidden_BTD, losses, batch).mean
+        loss = None if labels is None else self._added(chosen.loss(hidden_BTD, batch), losses, batch).mean
         return Output(hidden_BTD, chosen(hidden_BTD, batch), loss)
 
     def hidden_states(self, batch: Batch) -> Tensor:
@@ -601,13 +601,12 @@ class ZooModule(L.LightningModule):
     def loss(self, batch: Batch) -> Loss:
         """The loss of a batch under the head that it names, with what the backbone adds to it."""
         with self._keeping_losses() as losses:
-            hidden_BTD = self.hidden_states(batch)
-        return self._loss_of(hidden_BTD, losses, batch)
+            loss = self.head(batch.get("head")).loss_from(self.hidden_states, batch)
+        return self._added(loss, losses, batch)
 
-    def _loss_of(self, hidden_BTD: Tensor, losses: Sequence[Tensor], batch: Batch) -> Loss:
-        name = self.head_name(batch.get("head"))
-        loss = self.head(name).loss(hidden_BTD, batch)
-        is_added = bool(losses) and self.hub_head(name).adds_backbone_loss
+    def _added(self, loss: Loss, losses: Sequence[Tensor], batch: Batch) -> Loss:
+        """A head's loss with those that the backbone gave meanwhile."""
+        is_added = bool(losses) and self.hub_head(self.head_name(batch.get("head"))).adds_backbone_loss
         return replace(loss, added=torch.stack(list(losses)).sum()) if is_added else loss
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -663,7 +662,7 @@ class ZooModule(L.LightningModule):
         batch = head.prepare(batch)
         with self._keeping_losses() as losses:
             hidden_BTD = self.hidden_states(batch)
-        self._evaluation[name].update(self._loss_of(hidden_BTD, losses, batch), batch)
+        self._evaluation[name].update(self._added(head.loss(hidden_BTD, batch), losses, batch), batch)
         return {"head": name, "batch": batch, "hidden": hidden_BTD}
 
     def _log_evaluation(self, part: str) -> None:

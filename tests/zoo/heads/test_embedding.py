@@ -24,6 +24,7 @@ from zoo.heads.base import Loss
 from zoo.heads.embedding import EmbeddingHead
 from zoo.heads.retrieval import EmbeddingMetrics, measures
 from zoo.layers import IGNORED
+from zoo.modules.base import ZooModule
 
 from .conftest import Build
 
@@ -182,3 +183,73 @@ def test_a_search_batch_by_batch_finds_what_one_over_all_finds() -> None:
     assert {name: float(value) for name, value in metrics.compute().items()} == pytest.approx(
         expected, abs=1e-6
     )
+
+
+def pairs_of_texts(number: int) -> dict[str, Any]:
+    ids = torch.randint(3, 90, (2 * number, 9), generator=torch.Generator().manual_seed(1))
+    real = (torch.arange(9) < torch.arange(2 * number)[:, None] % 7 + 3).long()
+    return {"input_ids": ids * real, "attention_mask": real, "labels": torch.arange(number)}
+
+
+def gradients_of(module: ZooModule, loss: Tensor) -> dict[str, Tensor]:
+    module.zero_grad()
+    loss.backward()
+    return {name: part.grad.clone() for name, part in module.named_parameters() if part.grad is not None}
+
+
+@pytest.mark.parametrize("family", ["Bert", "Llama"])
+@pytest.mark.parametrize("loss", ["contrastive", "triplet"])
+@pytest.mark.parametrize("size", [1, 5, 64])
+def test_gradients_of_chunks_are_those_of_one_pass(build: Build, family: str, loss: Any, size: int) -> None:
+    whole, chunked = (
+        build(family, zoo.heads.Embedding(loss=loss, widths=[32, 8], chunk_size=chunk)).double()
+        for chunk in (None, size)
+    )
+    chunked.load_state_dict(whole.state_dict())
+    batch = pairs_of_texts(8)
+    losses = [module.loss(batch).mean for module in (whole, chunked)]
+    assert_close(losses[1], losses[0])
+    expected, found = (
+        gradients_of(module, one) for module, one in zip((whole, chunked), losses, strict=True)
+    )
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert_close(found[name], gradient, rtol=0, atol=1e-6, msg=name)  # vectors are float32
+
+
+def test_a_chunk_is_read_again_with_the_same_dropout(build: Build) -> None:
+    sizes = {"hidden_dropout_prob": 0.4, "attention_probs_dropout_prob": 0.4}
+    module = build("Bert", zoo.heads.Embedding(chunk_size=3), sizes=sizes).train()
+    batch, found = pairs_of_texts(4), []
+    torch.manual_seed(5)
+    found.append(gradients_of(module, module.loss(batch).mean))
+    torch.manual_seed(5)
+    rows = {name: value.split(3) for name, value in batch.items() if name != "labels"}
+    pieces = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+    hidden = torch.cat([module.hidden_states(piece) for piece in pieces])
+    found.append(gradients_of(module, module.head().loss(hidden, batch).mean))
+    for name, gradient in found[1].items():
+        assert_close(found[0][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_no_more_than_a_chunk_and_the_vectors_are_kept(build: Build) -> None:
+    kept = []
+    for size in (None, 4):
+        module = build("Bert", zoo.heads.Embedding(chunk_size=size)).train()
+        held: dict[int, int] = {}
+
+        def keep(tensor: Tensor, held: dict[int, int] = held) -> Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            module.loss(pairs_of_texts(32))
+        weights = {part.untyped_storage().data_ptr() for part in module.parameters()}
+        kept.append(sum(size for place, size in held.items() if place not in weights))
+    assert kept[1] < kept[0] / 8
+
+
+def test_a_chunk_of_no_texts_is_refused() -> None:
+    with pytest.raises(SpecError) as caught:
+        zoo.heads.Embedding(chunk_size=0)
+    assert caught.value.message == "`chunk_size` must be at least 1, got 0"

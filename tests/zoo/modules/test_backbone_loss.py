@@ -79,6 +79,13 @@ def test_a_head_whose_loss_stands_alone_on_the_hub_is_without_it() -> None:
     assert_close(made(**batch).loss, made.head().loss(made.hidden_states(batch), batch).mean)
 
 
+@pytest.mark.parametrize(("chunk_size", "added"), [(None, True), (1, False)])
+def test_vectors_that_are_made_in_chunks_are_without_it(chunk_size: int | None, added: bool) -> None:
+    made = module(head=zoo.heads.Embedding(chunk_size=chunk_size))
+    batch = {"input_ids": batches()[0]["input_ids"], "labels": torch.tensor([0])}
+    assert (made.loss(batch).added is not None) == added
+
+
 def test_a_batch_without_a_label_costs_nothing() -> None:
     assert Loss(torch.tensor(0.0), 0, added=torch.tensor(3.0)).mean == 0
     assert Loss(torch.tensor(0.0), torch.tensor(0), added=torch.tensor(3.0)).mean == 0
