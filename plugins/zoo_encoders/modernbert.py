@@ -20,6 +20,7 @@ from zoo.layers import (
     Rope,
     RopeByLayerType,
     RotaryPositions,
+    fill,
 )
 from zoo.specs import (
     EncoderSpec,
@@ -130,7 +131,7 @@ class ModernBert(EncoderSpec):
         """Draws a fresh weight, a smaller one where it is of what blocks add up."""
         std = self.initializer_range / (math.sqrt(2 * self.num_hidden_layers) if is_added else 1)
         most = self.initializer_cutoff_factor * std
-        nn.init.trunc_normal_(weight, std=std, a=-most, b=most)
+        fill(weight, lambda whole: nn.init.trunc_normal_(whole, std=std, a=-most, b=most))
 
     def build(self) -> "ModernBertEncoder":
         """The backbone, without weights of its own choosing."""

@@ -38,13 +38,22 @@ def fill_row(target: Tensor, row: int, tensor: Tensor) -> None:
 
 
 def fill(target: Tensor, make: Callable[[Tensor], object]) -> None:
-    """Has a tensor filled as a whole one; of one that is spread, each process keeps its own part."""
+    """Has a tensor filled as a whole one; of one that is spread, each process keeps its own part.
+
+    A start that depends on the values themselves, such as `trunc_normal_`, which draws anew what lies too far
+    out, needs it: each process would look at its own part alone, and draw more or less often than the others.
+    """
     if not isinstance(target, DTensor):
         make(target)
         return
     whole = torch.empty(target.shape, dtype=target.dtype, device=target.device)
     make(whole)
     target.copy_(part_of(whole, target))
+
+
+def _fills(func: Callable[..., Any]) -> bool:
+    """Whether a function of torch gives a tensor fresh values."""
+    return getattr(func, "__module__", None) == "torch.nn.init" or func.__name__ in ("normal_", "uniform_")
 
 
 class _DrawnWhole(TorchFunctionMode):
@@ -55,7 +64,7 @@ class _DrawnWhole(TorchFunctionMode):
     ) -> Any:
         named = dict(kwargs or {})
         target = args[0] if args else named.pop("tensor", None)  # as torch.nn.init calls it
-        if func.__name__ not in ("normal_", "uniform_") or not isinstance(target, DTensor):
+        if not _fills(func) or not isinstance(target, DTensor):
             return func(*args, **(kwargs or {}))
         fill(target, lambda whole: func(whole, *args[1:], **named))
         return target
@@ -104,7 +113,7 @@ class _Undrawn(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         named = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init" or func.__name__ in ("normal_", "uniform_"):
+        if _fills(func):
             return args[0] if args else named["tensor"]
         return func(*args, **named)
 

@@ -10,7 +10,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import zoo
 from zoo.errors import SpecError
-from zoo.layers import RMSNorm, fill_row, initialize, materialize
+from zoo.layers import RMSNorm, fill, fill_row, initialize, materialize
 from zoo.modules import DecoderModule
 
 
@@ -129,3 +129,36 @@ def test_rows_of_a_stack_that_is_spread_fill_each_processs_part(
     for row, tensor in enumerate(whole):
         fill_row(found, row, tensor)
     assert torch.equal(found.to_local(), expected.to_local())
+
+
+DRAWS = {
+    "normal": lambda weight: weight.normal_(std=0.1),
+    "uniform": lambda weight: nn.init.uniform_(weight, -1, 1),
+    "kaiming": nn.init.kaiming_uniform_,
+    "orthogonal": lambda weight: fill(weight, nn.init.orthogonal_),
+    "modernbert": zoo.encoders.ModernBert(
+        **{**zoo.encoders.ModernBert.tiny, "initializer_cutoff_factor": 0.7}
+    ).start,
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_weight_that_is_spread_starts_as_that_of_one_process(processes: Any, draw: Any) -> None:
+    class Part(nn.Module):
+        def __init__(self, weight: torch.Tensor) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(weight)
+
+        def reset_parameters(self) -> None:
+            for _ in range(3):  # numbers that one draw takes too few of would show in the next
+                draw(self.weight)
+
+    places = [Shard(0), Shard(1)]
+    alone = Part(torch.zeros(6, 4))
+    spread = Part(distribute_tensor(torch.zeros(6, 4), processes, places, src_data_rank=None))
+    for part in (alone, spread):
+        torch.manual_seed(5)
+        initialize(part, 1.0)
+    expected = distribute_tensor(alone.weight.detach(), processes, places, src_data_rank=None)
+    assert expected.to_local().any()
+    assert torch.equal(spread.weight.detach().to_local(), expected.to_local())  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ def two_processes_learn_what_one_does(family: Family) -> None:
         raise Skip("another process cannot import it")
     with tempfile.TemporaryDirectory() as place:
         path = f"{family.kind.__module__}:{family.kind.__qualname__}"
-        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks.NUM_PROCESSES))
         done = subprocess.run(  # noqa: S603 - this Python
             [sys.executable, *launch, "-m", ranks.__name__, path, place],
             capture_output=True, text=True, timeout=300, check=False,
