@@ -13,7 +13,7 @@ from zoo.data.bad_rows import OnBadRow
 from zoo.data.base import TokenizerKind, require_least
 from zoo.data.examples import ExampleData
 from zoo.data.measures import Measure, Question
-from zoo.data.reading import SUFFIXES, Record, content_of, read_records, require_text, whole_text
+from zoo.data.reading import SUFFIXES, Ids, Record, content_of, read_records, require_text, whole_text
 from zoo.data.samples import write_records
 from zoo.errors import DataError
 from zoo.heads.base import Batch
@@ -99,9 +99,11 @@ class ExtractiveQA(ExampleData[Asked]):
             records: Iterable[Record] = (record for file in files for record in self._articles(file))
         else:
             records = read_records(source, ["question", "context", "answers"], self.bad_rows)
-        found = []
+        found, ids = [], Ids()
         for record in records:
             with self.bad_rows.row():
+                if record.values.get("id") is not None:
+                    ids.add(record.values["id"], "id", record.place)
                 found.append(_asked(record))
         return found
 

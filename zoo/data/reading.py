@@ -63,6 +63,10 @@ LONGEST_LINE_BYTES = 2**26
 """Of a line of a table; what is longer is no table of rows, and would fill the memory."""
 
 
+LONGEST_TEXT = 2**28
+"""Characters of a file that is one document, which is held and tokenised as a whole."""
+
+
 def read(source: str, column: str, bad: BadRows | None = None) -> Sequence[Document]:
     """The documents of a file, of every file of a folder, or of a data set on the Hub, kept on disk.
 
@@ -180,7 +184,21 @@ def _read_text(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows
         lacking = f"`{columns[1]}`" if columns else "columns"
         raise DataError(f"{path} is one text, it has no {lacking}", hint="give jsonl or csv")
     with bad.row():
-        yield from parse({columns[0]: content_of(path, bad)}, columns, str(path))
+        yield from parse({columns[0]: "".join(_bounded(path, bad))}, columns, str(path))
+
+
+def _bounded(path: Path, bad: BadRows) -> Iterator[str]:
+    """The lines of one document, refused before they fill the memory."""
+    size = 0
+    for number, line in lines_of(path, bad, LONGEST_TEXT):
+        size += len(line)
+        if size > LONGEST_TEXT:
+            raise DataError(
+                f"a document has more than {LONGEST_TEXT:,} characters",
+                source=f"{path}:{number}",
+                hint="a txt file is one document: split it, or give jsonl with a document on each line",
+            )
+        yield line
 
 
 def _read_jsonl(path: Path, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
@@ -288,6 +306,26 @@ def require_text(value: object, column: str, place: str) -> str:
             hint="give it a text, or leave such rows out: data.on_bad_row: skip",
         )
     return text
+
+
+class Ids:
+    """The ids of a source's rows, each of which only one row may have."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, str] = {}
+
+    def add(self, value: object, column: str, place: str) -> None:
+        """Counts a row's id.
+
+        Raises:
+            DataError: An earlier row has it, too.
+        """
+        if (first := self._places.setdefault(str(value), place)) is not place:
+            raise DataError(
+                f"`{column}` is `{value}` a second time, the first is {first}",
+                source=place,
+                hint="give each row an id of its own, or leave such rows out: data.on_bad_row: skip",
+            )
 
 
 def _read_hub(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:

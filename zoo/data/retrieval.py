@@ -14,8 +14,9 @@ from zoo.data.base import TokenizerKind
 from zoo.data.examples import ExampleData
 from zoo.data.loading import HeldOut
 from zoo.data.measures import Measure
-from zoo.data.reading import content_of, read_records, whole_text
+from zoo.data.reading import Ids, content_of, read_records, whole_text
 from zoo.data.samples import write_records
+from zoo.data.splitting import warn_of_leaks
 from zoo.errors import DataError
 from zoo.heads.base import Batch
 
@@ -113,7 +114,9 @@ class Retrieval(ExampleData[Found]):
         numbers = {name: number for number, name in enumerate(corpus)}
         self.corpus = list(corpus.values())
         self.asked = self._judged(self.validation_split, numbers)
-        return _pairs(self._judged(self.split, numbers)), _pairs(self.asked)
+        parts = _pairs(self._judged(self.split, numbers)), _pairs(self.asked)
+        warn_of_leaks(*parts, self.content)
+        return parts
 
     def read_source(self, source: str) -> list[Found]:
         """The pairs of one split."""
@@ -126,9 +129,10 @@ class Retrieval(ExampleData[Found]):
             stems = [f"{name}_{split}", name] if split else [name]
             paths = [folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
             source = str(next((path for path in paths if path.is_file()), paths[-1]))
-        found = {}
+        found, ids = {}, Ids()
         for record in read_records(source, ["_id", "text"], self.bad_rows):
             with self.bad_rows.row():
+                ids.add(record.values["_id"], "_id", record.place)
                 parts = [
                     str(record.values.get("title") or ""),
                     whole_text(record.values["text"], "text", record.place),

@@ -98,6 +98,17 @@ def test_what_is_wrong_is_named_with_its_place(
     assert (caught.value.message, caught.value.source, caught.value.hint) == (message, f"{path}:2", hint)
 
 
+def test_an_id_of_two_questions_is_refused(tmp_path: Path) -> None:
+    (path := tmp_path / "a.jsonl").write_text("\n".join(json.dumps({**row(), "id": one}) for one in "aba"))
+    with pytest.raises(DataError) as caught:
+        ExtractiveQA(str(path)).read_source(str(path))
+    assert str(caught.value) == (
+        f"`id` is `a` a second time, the first is {path}:1\n  in    {path}:3\n"
+        "  give each row an id of its own, or leave such rows out: data.on_bad_row: skip"
+    )
+    assert len(ExtractiveQA(str(path), on_bad_row="skip").read_source(str(path))) == 2
+
+
 def test_json_that_is_no_squad_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"rows": []}')
     with pytest.raises(DataError) as caught:

@@ -119,3 +119,18 @@ def test_lines_of_a_table_may_end_in_any_way(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b'text,n\rone,1\r\n"two\r\nlines",2\nthree,3')
     assert [document.text for document in read(str(path), "text")] == ["one", "two\r\nlines", "three"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+@pytest.mark.parametrize("text", ["four\n" * 20 + "words", "x" * 200], ids=["lines", "one line"])
+def test_a_document_without_an_end_is_named_and_not_held(
+    name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path := tmp_path / name).write_bytes(gzip.compress(text.encode()) if "gz" in name else text.encode())
+    assert [document.text for document in read(str(path), "text")] == [text]
+    monkeypatch.setattr(reading, "LONGEST_TEXT", 64)
+    with pytest.raises(DataError) as caught:
+        read(str(path), "text")
+    what, line = ("a document", 13) if "\n" in text else ("a line", 1)
+    assert caught.value.source == f"{path}:{line}"
+    assert caught.value.message.startswith(f"{what} has more than 64 ")

@@ -62,6 +62,37 @@ def test_a_judgement_of_nothing_is_refused(tmp_path: Path, line: str, message: s
     assert (caught.value.message, caught.value.source) == (message, f"{path}:7")
 
 
+@pytest.mark.parametrize("name", ["corpus", "queries"])
+def test_an_id_of_two_rows_is_refused(tmp_path: Path, name: str) -> None:
+    path = corpus(tmp_path / "data") / f"{name}.jsonl"
+    (key,) = {json.loads(path.read_text().splitlines()[2])["_id"]}
+    path.write_text(path.read_text() + "\n" + json.dumps({"_id": key, "text": "another"}))
+    with pytest.raises(DataError) as caught:
+        Retrieval(str(tmp_path / "data")).examples()
+    assert str(caught.value) == (
+        f"`_id` is `{key}` a second time, the first is {path}:3\n  in    {path}:7\n"
+        "  give each row an id of its own, or leave such rows out: data.on_bad_row: skip"
+    )
+    data = Retrieval(str(tmp_path / "data"), on_bad_row="skip")
+    data.examples()
+    assert "another" not in data.corpus
+    assert data.bad_rows.count > 0
+
+
+def test_held_out_questions_that_are_trained_on_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = corpus(tmp_path / "data") / "qrels_train.tsv"
+    Retrieval(str(tmp_path / "data")).examples()
+    assert capsys.readouterr().err == ""
+    path.write_text(path.read_text() + "\nq4\tt4\t1")
+    Retrieval(str(tmp_path / "data")).examples()
+    assert capsys.readouterr().err.startswith(
+        "zoo: 1 of 2 held-out rows stand in the training data, too\n"
+        "  the first: `what is a cow` and `what is a cow`\n"
+    )
+
+
 def test_scores_are_from_nothing_to_one(tmp_path: Path) -> None:
     rows = [{"sentence1": f"a {n}", "sentence2": "b", "score": n} for n in range(6)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
