@@ -170,7 +170,8 @@ def localised(tmp_path: Path) -> Callable[[str], list[str]]:
             return [*flags, "--data.source", source_for(data, head, tmp_path / "data")]
         parts, heads = data["init_args"]["parts"], model["init_args"]["heads"]
         for part, inner in parts.items():
-            inner["init_args"]["source"] = source_for(inner, heads[part], tmp_path / part)
+            source = source_for(inner, heads[part], tmp_path / part)
+            inner["init_args"] |= {"source": source, "batch_size": 4}
         layer = tmp_path / "parts.yaml"
         layer.write_text(yaml.safe_dump({"data": {"init_args": {"parts": parts}}}))
         return ["--config", str(layer), *flags]
