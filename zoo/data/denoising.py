@@ -52,6 +52,8 @@ class Denoising(Text):
         seed: Of the order in which rows are drawn.
         num_workers: Processes that make batches.
         on_bad_row: Whether a row that cannot be used is an error, or is left out and counted.
+        first_rows: Documents that are read of each source; those of the Hub then come as a stream, of which
+            nothing else is downloaded. None: all.
     """
 
     tasks = frozenset({"text2text-generation"})
@@ -74,6 +76,7 @@ class Denoising(Text):
         seed: int = 0,
         num_workers: int = 0,
         on_bad_row: OnBadRow = "error",
+        first_rows: int | None = None,
     ) -> None:
         super().__init__(
             source=source,
@@ -87,6 +90,7 @@ class Denoising(Text):
             seed=seed,
             num_workers=num_workers,
             on_bad_row=on_bad_row,
+            first_rows=first_rows,
         )
         require_least("sequence_length", sequence_length, 8)
         if mean_span_tokens < 1:

@@ -6,8 +6,9 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,19 +68,23 @@ LONGEST_TEXT = 2**28
 """Characters of a file that is one document, which is held and tokenised as a whole."""
 
 
-def read(source: str, column: str, bad: BadRows | None = None) -> Sequence[Document]:
+def read(
+    source: str, column: str, bad: BadRows | None = None, first_rows: int | None = None
+) -> Sequence[Document]:
     """The documents of a file, of every file of a folder, or of a data set on the Hub, kept on disk.
 
     Args:
         source: A path, or `owner/name[@revision][:split]`.
         column: Where a row's text stands, in jsonl, csv and on the Hub.
         bad: What is done about a row that cannot be read; by default it is an error.
+        first_rows: Documents that are read; those of the Hub then come as a stream, of which nothing else is
+            downloaded. None: all.
 
     Raises:
         DataError: Nothing is there, or a row cannot be read; it names file and line.
     """
-    rows = _read_source(source, [column], _row, bad or BadRows())
-    return OnDisk(Document(row.values[column], row.place) for row in rows)
+    rows = _read_source(source, [column], _row, bad or BadRows(), is_streamed=first_rows is not None)
+    return OnDisk(Document(row.values[column], row.place) for row in islice(rows, first_rows))
 
 
 def read_records(source: str, columns: Sequence[str], bad: BadRows | None = None) -> list[Record]:
@@ -96,11 +101,13 @@ def read_records(source: str, columns: Sequence[str], bad: BadRows | None = None
     return list(_read_source(source, columns, _record, bad or BadRows()))
 
 
-def _read_source(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
+def _read_source(
+    source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows, *, is_streamed: bool = False
+) -> Iterator[T]:
     known = bad.count
     files = splits.files_of(source, SUFFIXES)
     if files is None:
-        yield from _read_hub(source, columns, parse, bad)
+        yield from _read_hub(source, columns, parse, bad, is_streamed=is_streamed)
         return
     is_empty = True
     for file in files:
@@ -328,30 +335,44 @@ class Ids:
             )
 
 
-def _read_hub(source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows) -> Iterator[T]:
+def _read_hub(
+    source: str, columns: Sequence[str], parse: Parse[T], bad: BadRows, *, is_streamed: bool
+) -> Iterator[T]:
     import datasets  # takes seconds to import, and local files do without
 
     whole, _, split = source.partition(":")
     name, _, configuration = whole.partition("#")
     name, _, revision = name.partition("@")
-    chosen = {"name": configuration, "revision": revision}
+    chosen = {"name": configuration, "revision": revision, "streaming": is_streamed}
     given = {key: value for key, value in chosen.items() if value}
     try:
         rows = datasets.load_dataset(name, split=split or "train", **given)
     except Exception as error:  # datasets raises many kinds for what is not to be had
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"the data set `{source}` cannot be had: {reason}") from error
+        raise _not_had(source, error) from error
     _note_commit(source, rows)
     features = getattr(rows, "features", None) or {}
     names = {column: _names(feature) for column, feature in features.items()}
     is_empty, known = True, bad.count
-    for number, row in enumerate(rows):
+    for number, row in enumerate(_unbroken(rows, source)):
         with bad.row():
             for parsed in parse(_with_names(row, names), columns, f"{source} row {number}"):
                 is_empty = False
                 yield parsed
     if is_empty:
         raise bad.since(known, source) or DataError(f"the data set `{source}` holds no text")
+
+
+def _unbroken(rows: Iterable[T], source: str) -> Iterator[T]:
+    """The same rows; of a stream that ends too early, which is not to be mistaken for its end, an error."""
+    try:
+        yield from rows
+    except Exception as error:  # of networks and of formats
+        raise _not_had(source, error) from error
+
+
+def _not_had(source: str, error: Exception) -> DataError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return DataError(f"the data set `{source}` cannot be had: {reason}")
 
 
 def _names(feature: Any) -> Sequence[str]:

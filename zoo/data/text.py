@@ -56,6 +56,8 @@ class Text(ZooData):
         seed: Of the order in which rows are drawn.
         num_workers: Processes that make batches.
         on_bad_row: Whether a row that cannot be used is an error, or is left out and counted.
+        first_rows: Documents that are read of each source; those of the Hub then come as a stream, of which
+            nothing else is downloaded. None: all.
     """
 
     tasks = frozenset({"text-generation", HIDING})
@@ -79,12 +81,16 @@ class Text(ZooData):
         seed: int = 0,
         num_workers: int = 0,
         on_bad_row: OnBadRow = "error",
+        first_rows: int | None = None,
     ) -> None:
         super().__init__(
             validation_fraction, tokenizer, vocab_size, batch_size, seed, num_workers, on_bad_row
         )
         require_least("sequence_length", sequence_length, 2)
         require_share("mask_fraction", mask_fraction)
+        if first_rows is not None:
+            require_least("first_rows", first_rows, 1)
+        self.first_rows = first_rows
         self.source, self.text, self.validation = source, text, validation
         self.sequence_length, self.packing = sequence_length, packing
         self.mask_fraction, self.whole_words = mask_fraction, whole_words
@@ -102,13 +108,16 @@ class Text(ZooData):
         """Documents to train on and documents held out, read once."""
         if self._parts is None:
             source, validation = halves(self.source, self.validation)
-            documents = read(source, self.text, self.bad_rows)
+            documents = self._read(source)
             if validation is not None:
-                self._parts = documents, read(validation, self.text, self.bad_rows)
+                self._parts = documents, self._read(validation)
                 warn_of_leaks(*self._parts, text_of)
             else:
                 self._parts = split(documents, self.validation_fraction)
         return self._parts
+
+    def _read(self, source: str) -> Sequence[Document]:
+        return read(source, self.text, self.bad_rows, self.first_rows)
 
     def setup(self, stage: str) -> None:
         """Makes the rows, and gives the model a tokenizer if it has none."""

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zoo.data import Text
 from zoo.data.reading import Document, commit_of, read
-from zoo.errors import DataError
+from zoo.errors import DataError, SpecError
 
 
 def texts(source: Path, column: str = "text") -> list[str]:
@@ -285,3 +287,56 @@ def test_what_the_hub_cannot_give_is_one_clear_sentence(
     assert refusal("owner/name") == ("a row has no `text`\n  in    owner/name row 0\n  known: sentence")
     fake_hub["rows"] = []
     assert refusal("owner/name") == "the data set `owner/name` holds no text"
+
+
+@pytest.fixture
+def partly_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`owner/large` in the Hub's layout, of two files, the second of which would break whoever fetches it."""
+    (folder := tmp_path / "hub" / "owner" / "large" / "data").mkdir(parents=True)
+    rows = datasets.Dataset.from_dict({"text": [f"text {number}" for number in range(50)]})
+    rows.to_parquet(folder / "train-00000-of-00002.parquet")
+    (folder / "train-00001-of-00002.parquet").write_text("nothing that can be read")
+    there = datasets.load_dataset
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, **given: there(str(tmp_path / "hub" / name), **given)
+    )
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("partly_there")
+def test_of_a_large_data_set_only_what_is_asked_for_is_fetched() -> None:
+    documents = read("owner/large", "text", first_rows=20)
+    assert [document.text for document in documents] == [f"text {number}" for number in range(20)]
+    assert documents[3].place == "owner/large row 3"
+    assert refusal("owner/large").startswith("the data set `owner/large` cannot be had: ")
+
+
+@pytest.mark.usefixtures("partly_there")
+def test_a_stream_that_breaks_off_is_no_end() -> None:
+    with pytest.raises(DataError, match=r"^the data set `owner/large` cannot be had: "):
+        read("owner/large", "text", first_rows=60)
+
+
+@pytest.mark.usefixtures("partly_there")
+def test_a_run_on_a_stream_goes_on_where_it_was() -> None:
+    def batches() -> tuple[Text, Iterator[Any]]:
+        data = Text("owner/large", vocab_size=300, sequence_length=8, batch_size=2, first_rows=40)
+        data.setup("fit")
+        return data, iter(data.train_dataloader())
+
+    data, whole = batches()
+    next(whole)
+    assert len(data.documents()[0]) + len(data.documents()[1]) == 40
+    state, expected = data.state_dict(), next(whole)
+    data, _ = batches()
+    data.load_state_dict(state)
+    found = next(iter(data.train_dataloader()))
+    assert found["input_ids"].tolist() == expected["input_ids"].tolist()
+
+
+def test_only_so_many_rows_of_a_file_are_read(tmp_path: Path) -> None:
+    (path := tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{number}"}}\n' for number in range(9)))
+    assert [document.text for document in read(str(path), "text", first_rows=2)] == ["0", "1"]
+    with pytest.raises(SpecError, match="`first_rows` must be at least 1, got 0"):
+        Text(str(path), first_rows=0)
