@@ -21,8 +21,17 @@ def require_size(path: Path, most: int) -> None:
         size = path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+    require_bytes(str(path), size, most)
+
+
+def require_bytes(name: str, size: int, most: int) -> None:
+    """Refuses a file by the size that its repository says it has, before it is fetched.
+
+    Raises:
+        CheckpointError: With its size and the limit.
+    """
     if size > most:
-        raise CheckpointError(f"{path} has {size:,} bytes; no such file needs more than {most:,}")
+        raise CheckpointError(f"{name} has {size:,} bytes; no such file needs more than {most:,}")
 
 
 def require_types(spec: type, values: Mapping[str, Any]) -> None:

@@ -28,6 +28,8 @@ from zoo.hub.config import FILE as CONFIG_FILE
 from zoo.hub.telling import tell
 from zoo.specs import HubModel
 from zoo.tokenizer.reading import FILES as TOKENIZER_FILES
+from zoo.tokenizer.reading import LARGEST_BYTES
+from zoo.untrusted import require_bytes
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _ABANDONED_SECONDS = 3600.0
@@ -157,6 +159,8 @@ def _needed(model: HubModel, folder: Path, *, allow_pickle: bool) -> list[str]:
     there = _listing(model, folder)
     small = [CONFIG_FILE, GENERATION_FILE, *sentence_transformers.FILES, *TOKENIZER_FILES]
     found = [name for pattern in small for name in there if fnmatchcase(name, pattern)]
+    for name in (*found, weights.INDEX_FILE):
+        require_bytes(f"{name} of `{model.repo_id}`", there.get(name, 0), LARGEST_BYTES)
     if weights.FILE in there:
         found.append(weights.FILE)
     elif weights.INDEX_FILE in there:

@@ -90,6 +90,22 @@ def test_all_chat_templates_are_fetched(hub: Loopback, folder: Path) -> None:
     assert zoo.load(NAME).tokenizer.chat_templates == {"default": "plain", "tool_use": "tools"}
 
 
+@pytest.mark.parametrize("ask", [zoo.load, zoo.pull])
+@pytest.mark.parametrize("name", ["tokenizer.json", "generation_config.json"])
+def test_a_file_of_a_gigabyte_that_is_no_weights_is_refused_before_it_is_fetched(
+    hub: Loopback, commit: str, ask: Callable[[str], Any], name: str
+) -> None:
+    files = hub.repositories[NAME].at(commit).files
+    files[name] = dataclasses.replace(files[name], size=2**30)
+    with pytest.raises(CheckpointError) as caught:
+        ask(NAME)
+    assert str(caught.value) == (
+        f"{name} of `{NAME}` has 1,073,741,824 bytes; no such file needs more than 268,435,456"
+    )
+    assert cached_names(commit) == {"config.json"}
+    assert hub.lines(f"{name}|safetensors") == []
+
+
 def test_a_second_load_asks_for_the_commit_alone_and_a_commit_asks_nothing(
     hub: Loopback, commit: str
 ) -> None:
