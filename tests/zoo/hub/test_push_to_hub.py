@@ -84,6 +84,37 @@ def test_a_recipe_publishes_its_run_with_the_recipe(
     assert again.code == 0, again.err
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_token_of_the_environment_is_in_no_file_of_a_run_and_in_nothing_it_says(
+    hub: Loopback, logged_in: str, command: Command, workplace: Path, is_refused: bool
+) -> None:
+    """Whether the push lands or its failure is told."""
+    hub.faults += [Fault("/commit/", "status", times=99, status=500)] if is_refused else []
+    (workplace / "more.yaml").write_text(MORE)
+    done = command("fit", "--config", "recipe.yaml", "--config", "more.yaml")
+    assert (done.code != 0) is is_refused
+    assert TOKEN not in done.out + done.err
+    files = {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()}
+    for name in ("config.yaml", "hparams.yaml", "events.out.tfevents.*", "metrics.csv", "*.ckpt"):
+        assert any(path.match(name) for path in files), name
+    files |= {Path(name): hub.read(NAME, name) for name in hub.repositories[NAME].names()}
+    assert is_refused or Path("README.md") in files
+    assert [path for path, content in files.items() if TOKEN.encode() in content] == []
+
+
+MORE = """\
+trainer:
+  default_root_dir: run
+  log_every_n_steps: 1
+  logger:
+  - {class_path: lightning.pytorch.loggers.TensorBoardLogger, init_args: {save_dir: run}}
+  - {class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: run}}
+  callbacks:
+  - class_path: zoo.callbacks.PushToHub
+    init_args: {repo_id: me/run}
+"""
+
+
 def test_the_best_model_is_pushed_where_it_is_asked_for(
     hub: Loopback, logged_in: str, tmp_path: Path
 ) -> None:
