@@ -3,9 +3,10 @@
 BERT-base in float32 and a Llama of 1.1 billion parameters in bfloat16 and several files, random weights, by
 turns, each in a process that does nothing else: time from the call that loads to the logits of a few tokens,
 once all is imported; the most memory above that, as a multiple of the files; for the Llama also time from the
-start of the process to its first new token. The files are in the page cache. The last line is JSON; `ratio`
-is transformers' time over the zoo's, where it is smallest. torchmetrics imports transformers where it is
-installed: `--zoo-python` and `--peer-python` measure each in an environment of its own.
+start of the process to its first new token. The files are in the page cache. Each turn is printed; the last
+line is JSON, of medians; `ratio` is transformers' time over the zoo's, where it is smallest. torchmetrics
+imports transformers where it is installed: `--zoo-python` and `--peer-python` measure each in an environment
+of its own.
 
     python benchmarks/hub.py [--turns 5] [--steps 8] [--zoo-python PATH] [--peer-python PATH]
 """
@@ -117,6 +118,8 @@ def side_by_side(measure: Callable[[str], dict[str, float]], turns: int) -> dict
     for turn in range(turns + 1):
         for side, values in taken.items():
             found = measure(side)
+            told = ", ".join(f"{key} {value:.3f}" for key, value in found.items())
+            print(f"{f'turn {turn}' if turn else 'not counted'}, {side}: {told}", flush=True)
             if turn:
                 values.append(found)
     return {
