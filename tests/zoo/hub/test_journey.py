@@ -1,7 +1,6 @@
 """The whole way to the Hub and back, each step in a process of its own, with Xet and without it."""
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -207,34 +206,3 @@ def test_an_upload_that_is_killed_leaves_the_old_revision_and_the_next_one_lands
     if not machine.has_xet:
         assert bool(hub.lines("^PUT ")) is (stage == "content")
     assert elsewhere() == contents(mine) != old
-
-
-def test_whatever_goes_wrong_with_xet_a_repository_holds_one_whole_revision(
-    hub: Loopback, model: DecoderModule, tmp_path: Path
-) -> None:
-    """As without it, but each push is a process: hf_xet is at work there."""
-    hub.xet_folder = tmp_path / "xet"
-    draw = random.Random(0)
-    folders = [zoo.save(model, tmp_path / f"model-{number}") for number in range(3)]
-    for number, folder in enumerate(folders):
-        (folder / "README.md").write_text(f"# The model {number}\n")
-        weights = (folder / WEIGHTS).read_bytes()
-        (folder / WEIGHTS).write_bytes(weights[:-4] + bytes([number] * 4))
-    machine = Machine(hub, tmp_path / "home", has_xet=True)
-    machine.zoo("push", str(folders[0]), NAME)
-    paths = [COMMIT, "/preupload/", "xet-write-token", "GET /api/models/"]
-    landed, current = 0, contents(folders[0])
-    for number in range(8):
-        kinds = ["status", "reset", "lost"]
-        hub.faults[:] = [Fault(draw.choice(paths), draw.choice(kinds)) for _ in range(draw.randint(1, 3))]
-        folder = folders[(number + 1) % 3]
-        pushing = machine.start("-m", "zoo", "push", str(folder), NAME)
-        err = pushing.communicate(timeout=300)[1]
-        assert pushing.returncode in (0, 2), err
-        hub.faults.clear()
-        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
-        machine.zoo("pull", NAME, "--to", str(tmp_path / "copy"))
-        found = contents(tmp_path / "copy")
-        assert found in ((contents(folder),) if pushing.returncode == 0 else (contents(folder), current))
-        landed, current = landed + (pushing.returncode == 0), found
-    assert landed >= 5

@@ -257,7 +257,7 @@ class Loopback:
                 case "file":
                     files[value["path"]] = File.small(base64.b64decode(value["content"]))
                 case "lfsFile":
-                    if value["oid"] not in self.large and self.xet_folder is None:
+                    if not self.has_content(value["oid"]):
                         raise RefusalError(400, None, f"no content {value['oid']}")
                     files[value["path"]] = File.large(value["oid"], value["size"])
                 case "deletedFile":
@@ -270,6 +270,10 @@ class Loopback:
         sha = repository.put(ref, Commit(files, parent, summary))
         more = {"pullRequestUrl": f"{self.url}/{repo_id}/discussions/{number}"} if number else {}
         return _json({"commitUrl": f"{self.url}/{repo_id}/commit/{sha}", "commitOid": sha, **more})
+
+    def has_content(self, sha256: str) -> bool:
+        is_in_xet = self.xet_folder is not None and xet.find(self.xet_folder, sha256) is not None
+        return is_in_xet or sha256 in self.large
 
     def branch(self, call: "_Call", repo_id: str, name: str) -> Answer:
         repository = self.repository(call, repo_id, writes=True)
@@ -417,7 +421,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._drop()
             return
         if fault is not None and fault.kind == "stall":
-            time.sleep(fault.seconds)
+            threading.Event().wait(fault.seconds)
             self._drop()
             return
         call = _Call(
@@ -460,7 +464,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: fault.after])
             self.wfile.flush()
             if fault.kind == "hang":
-                time.sleep(fault.seconds)
+                threading.Event().wait(fault.seconds)
             self._drop(kindly=True)
             return
         self.wfile.write(body)
