@@ -26,9 +26,8 @@ difference over all that was compared.
 - **written**: the same ids, greedily and by beams, with ids of an end and without, in batches and alone.
   Blank for heads that write nothing, and beside torch's own layers, which have no such function.
 
-Other blanks are still to be run. gpt_neox compiled in bfloat16 is blank: of two biases with one and the same
-gradient, as those of its parallel residual are, torch 2.13's compiler makes C++ for a CPU that names one
-variable twice.
+gpt_neox compiled in bfloat16 is blank: of two biases with one and the same gradient, as those of its parallel
+residual are, torch 2.13's compiler makes C++ for a CPU that names one variable twice.
 
 """
 COLUMNS = (

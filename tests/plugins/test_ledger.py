@@ -20,14 +20,6 @@ HEADS = [
 ]
 
 
-SLOW = ("dense", "compiled", "compiled bfloat16")
-PENDING = {
-    ("mixtral", "ExtractiveQA"), ("mixtral", "TokenClassification"),
-    ("electra", "ExtractiveQA"), ("electra", "MultipleChoice"), ("electra", "TokenClassification"),
-    ("llama", "ExtractiveQA"), ("mbart", "ExtractiveQA"), ("qwen3", "ExtractiveQA"),
-    ("qwen3_moe", "ExtractiveQA"), ("qwen3_moe", "TokenClassification"),
-}  # fmt: skip
-"""Heads whose slow ways are still to be run: `make parity` does, and takes hours."""
 WRITERS = ("CausalLM", "Seq2SeqLM")
 MOST = {
     **dict.fromkeys(("logits", "loss", "gradients", "sdpa", "dense", "compiled"), 1e-5),
@@ -47,8 +39,6 @@ def test_the_ledger_has_every_head_of_every_family(family: str, head: str) -> No
     blank = {column for name, column in ledger.UNPROVEN if name == family}
     if head not in WRITERS or not row["reference"].startswith("transformers"):
         blank.add("written")
-    if (family, head) in PENDING:
-        blank.update(SLOW)
     for column in ledger.COLUMNS:
         assert row[column] or column in blank, f"{column} was not compared: make parity does"
     for column, most in MOST.items():
