@@ -1,17 +1,20 @@
 """Forward pass and training step of each registered family beside transformers, whose attention is sdpa.
 
 Families are found by the registry, and made from what their specs write as config.json: of each with a
-counterpart there, four layers of 256 under its first head, on four rows of 128 tokens, float32. Both sides
-have the same weights and batch, and take turns of several steps; figures are medians over the turns. A
-training step is a forward pass with loss, a backward pass, and AdamW. The last line is JSON; a ratio above 1
-says that the zoo is faster.
+counterpart there, four layers of 256 under its language model's head, on four rows of 128 tokens, float32.
+Both sides have the same weights and batch, and take turns of several steps; figures are medians over the
+turns. A training step is a forward pass with loss, a backward pass, and AdamW. The last line is JSON; a ratio
+above 1 says that the zoo is faster.
 
-    python benchmarks/families.py [--only llama bert …] [--turns 9] [--steps 2] [--shared]
+    python benchmarks/families.py [--only llama bert …] [--turns 9] [--steps 2] [--shared] [--keep]
 
-With --shared one thread computes, and processor time is told: for cores that other programs use, too.
+With --shared one thread computes, and processor time is told: for cores that other programs use, too. With
+--keep each family's figures take the place of its last ones in benchmarks/families.json, of which
+`python docs/performance.py` makes a table.
 """
 
 import argparse
+import datetime
 import json
 import os
 import statistics
@@ -49,6 +52,9 @@ SIZES = {
 }
 """Of every family that has such a field."""
 ROWS, TOKENS = 4, 128
+HEADS = ("CausalLM", "MaskedLM", "Seq2SeqLM")
+"""Whose labels are tokens."""
+KEPT = Path(__file__).with_suffix(".json")
 Step = Callable[[], object]
 Clock = Callable[[], float]
 
@@ -137,12 +143,19 @@ def compare(counterpart: Counterpart, turns: int, steps: int, clock: Clock) -> d
 
 
 def known() -> dict[str, Counterpart]:
-    """The first head of each family that transformers has, too."""
+    """The language model of each family that transformers has, too."""
     found: dict[str, Counterpart] = {}
     for counterpart in registered():
-        if counterpart.architecture() is not None:
-            found.setdefault(counterpart.model_type, counterpart)
+        if counterpart.head in HEADS and counterpart.architecture() is not None:
+            found[counterpart.model_type] = counterpart
     return found
+
+
+def keep(name: str, figures: dict[str, Any]) -> None:
+    """Puts a family's figures in the place of its last ones."""
+    kept = json.loads(KEPT.read_text("utf-8"))
+    kept[name] = figures
+    KEPT.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", "utf-8")
 
 
 def row(name: str, figures: dict[str, Any]) -> str:
@@ -162,6 +175,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="of each turn; twice as many forward passes")
     parser.add_argument("--only", nargs="+", choices=families, default=list(families))
     parser.add_argument("--shared", action="store_true", help="count processor time, of one thread")
+    parser.add_argument("--keep", action="store_true", help=f"write the figures to {KEPT.name}")
     choices = parser.parse_args()
     clock = time.process_time if choices.shared else time.perf_counter
     if choices.shared:
@@ -170,22 +184,22 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     print("| family | head | peer's attention | forward, ms | peer | ratio | step, ms | peer | ratio |")
     print(f"|{'---|' * 9}")
-    found = {}
-    for name in choices.only:
-        found[name] = compare(families[name], choices.turns, choices.steps, clock)
-        print(row(name, found[name]), flush=True)
-    ratios = [figures[what]["ratio"] for figures in found.values() for what in ("forward", "training step")]
-    summary = {
-        "benchmark": Path(__file__).stem,
-        "families": found,
-        "ratio": min(ratios),
+    how = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "turns": choices.turns,
         "clock": clock.__name__,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
-    print(json.dumps(summary))
+    found = {}
+    for name in choices.only:
+        found[name] = compare(families[name], choices.turns, choices.steps, clock)
+        print(row(name, found[name]), flush=True)
+        if choices.keep:
+            keep(name, {**found[name], "measured": how})
+    ratios = [figures[what]["ratio"] for figures in found.values() for what in ("forward", "training step")]
+    print(json.dumps({"benchmark": KEPT.stem, "families": found, "ratio": min(ratios), **how}))
 
 
 if __name__ == "__main__":

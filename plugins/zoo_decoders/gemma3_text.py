@@ -24,6 +24,7 @@ from zoo.layers import (
     RotaryPositions,
 )
 from zoo.specs import (
+    LAYER_TYPES,
     DecoderSpec,
     HubHead,
     require_divides,
@@ -32,7 +33,6 @@ from zoo.specs import (
     require_positive,
 )
 
-KINDS = ("full_attention", "sliding_attention")
 BASES = (1_000_000.0, 10_000.0)
 """Of the rotations in layers of either kind."""
 
@@ -87,7 +87,7 @@ class Gemma3Text(DecoderSpec):
         """How far a layer looks."""
         if self.layer_types is not None:
             return self.layer_types[index]
-        return KINDS[bool((index + 1) % self.sliding_window_pattern)]
+        return LAYER_TYPES[bool((index + 1) % self.sliding_window_pattern)]
 
     def build(self) -> "Gemma3TextDecoder":
         """The backbone, without weights of its own choosing."""

@@ -23,6 +23,7 @@ from zoo.layers import (
     fill,
 )
 from zoo.specs import (
+    LAYER_TYPES,
     EncoderSpec,
     HubHead,
     require_divides,
@@ -32,7 +33,6 @@ from zoo.specs import (
 )
 
 POOLINGS = ("cls", "mean")
-KINDS = ("full_attention", "sliding_attention")
 BASES = (160000.0, 10000.0)
 """Of the rotations in layers of either kind."""
 
@@ -53,6 +53,20 @@ class ModernBertTransform(DenseNorm):
 def pooler(spec: "ModernBert") -> nn.Module:
     """The same before labels."""
     return nn.Sequential(ModernBertTransform(spec), nn.Dropout(spec.classifier_dropout))
+
+
+def teller(task: str) -> HubHead:
+    """A head that tells labels, places or choices, by transformers' word for them."""
+    return HubHead(
+        f"ModernBertFor{task}",
+        {
+            "head.dense.{}": "transform.0.dense.{}",
+            "head.norm.{}": "transform.0.norm.{}",
+            "classifier.{}": "projection.{}",
+        },
+        bias=True,
+        transform=pooler,
+    )
 
 
 def norm(spec: "ModernBert") -> nn.LayerNorm:
@@ -125,7 +139,7 @@ class ModernBert(EncoderSpec):
         """How far a layer looks."""
         if self.layer_types is not None:
             return self.layer_types[index]
-        return KINDS[bool(index % self.global_attn_every_n_layers)]
+        return LAYER_TYPES[bool(index % self.global_attn_every_n_layers)]
 
     def start(self, weight: Tensor, *, is_added: bool = False) -> None:
         """Draws a fresh weight, a smaller one where it is of what blocks add up."""
@@ -175,46 +189,10 @@ class ModernBert(EncoderSpec):
             },
             transform=ModernBertTransform,
         ),
-        "SequenceClassification": HubHead(
-            "ModernBertForSequenceClassification",
-            {
-                "head.dense.{}": "transform.0.dense.{}",
-                "head.norm.{}": "transform.0.norm.{}",
-                "classifier.{}": "projection.{}",
-            },
-            bias=True,
-            transform=pooler,
-        ),
-        "TokenClassification": HubHead(
-            "ModernBertForTokenClassification",
-            {
-                "head.dense.{}": "transform.0.dense.{}",
-                "head.norm.{}": "transform.0.norm.{}",
-                "classifier.{}": "projection.{}",
-            },
-            bias=True,
-            transform=pooler,
-        ),
-        "ExtractiveQA": HubHead(
-            "ModernBertForQuestionAnswering",
-            {
-                "head.dense.{}": "transform.0.dense.{}",
-                "head.norm.{}": "transform.0.norm.{}",
-                "classifier.{}": "projection.{}",
-            },
-            bias=True,
-            transform=pooler,
-        ),
-        "MultipleChoice": HubHead(
-            "ModernBertForMultipleChoice",
-            {
-                "head.dense.{}": "transform.0.dense.{}",
-                "head.norm.{}": "transform.0.norm.{}",
-                "classifier.{}": "projection.{}",
-            },
-            bias=True,
-            transform=pooler,
-        ),
+        "SequenceClassification": teller("SequenceClassification"),
+        "TokenClassification": teller("TokenClassification"),
+        "ExtractiveQA": teller("QuestionAnswering"),
+        "MultipleChoice": teller("MultipleChoice"),
     }
     prefix = "model."
     undivided = "queries, keys and values are thirds of one product, gate and values its halves"
