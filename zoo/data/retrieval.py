@@ -115,7 +115,7 @@ class Retrieval(ExampleData[Found]):
         self.corpus = list(corpus.values())
         self.asked = self._judged(self.validation_split, numbers)
         parts = _pairs(self._judged(self.split, numbers)), _pairs(self.asked)
-        warn_of_leaks(*parts, self.content)
+        warn_of_leaks(*parts, self.content, remedy="leave them out of the judgements of one split")
         return parts
 
     def read_source(self, source: str) -> list[Found]:

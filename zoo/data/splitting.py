@@ -60,7 +60,12 @@ def _number(content: str) -> int:
 
 
 @rank_zero_only
-def warn_of_leaks(training: Sequence[T], held_out: Sequence[T], content: Callable[[T], str]) -> None:
+def warn_of_leaks(
+    training: Sequence[T],
+    held_out: Sequence[T],
+    content: Callable[[T], str],
+    remedy: str = "leave them out of one side, or name no `validation`: then equal rows stay together",
+) -> None:
     """Says how many held-out rows stand among those that are trained on, if any: they measure nothing."""
     learnt = {_number(content(item)): number for number, item in enumerate(training)}
     leaks = [number for number, item in enumerate(held_out) if _number(content(item)) in learnt]
@@ -70,6 +75,6 @@ def warn_of_leaks(training: Sequence[T], held_out: Sequence[T], content: Callabl
         print(
             f"zoo: {len(leaks)} of {len(held_out)} held-out rows stand in the training data, too\n"
             f"  the first: {places[0]} and {places[1]}\n"
-            f"  leave them out of one side, or name no `validation`: then equal rows stay together",
+            f"  {remedy}",
             file=sys.stderr,
         )

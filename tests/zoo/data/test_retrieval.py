@@ -87,9 +87,10 @@ def test_held_out_questions_that_are_trained_on_are_told(
     assert capsys.readouterr().err == ""
     path.write_text(path.read_text() + "\nq4\tt4\t1")
     Retrieval(str(tmp_path / "data")).examples()
-    assert capsys.readouterr().err.startswith(
+    assert capsys.readouterr().err == (
         "zoo: 1 of 2 held-out rows stand in the training data, too\n"
         "  the first: `what is a cow` and `what is a cow`\n"
+        "  leave them out of the judgements of one split\n"
     )
 
 
