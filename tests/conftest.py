@@ -5,6 +5,8 @@ import os
 import random
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -159,6 +161,24 @@ def wheel(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shell(*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT, cwd=folder)
     (path,) = folder.glob("lightning_zoo-*.whl")
     return path
+
+
+@pytest.fixture
+def environment(shell: Shell, tmp_path: Path) -> Callable[..., Path]:
+    """Makes an environment with some wheels; what these need is linked from this one, the zoo left out."""
+
+    def make(name: str, *wheels: Path) -> Path:
+        home = tmp_path / name
+        venv.create(home, with_pip=False)
+        python = home / "bin" / "python"
+        where = shell(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path)
+        for path in Path(sysconfig.get_path("purelib")).iterdir():
+            if "lightning_zoo" not in path.name:
+                (Path(where.strip()) / path.name).symlink_to(path)
+        shell(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", *wheels, cwd=tmp_path)
+        return home / "bin"
+
+    return make
 
 
 RECIPE = """\

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +65,16 @@ def test_no_slot_is_left_open(made: Path) -> None:
         assert yaml.safe_load(path.read_text())["jobs"].keys() == {"test", "publish"}
 
 
+def test_editors_look_for_the_schema_where_the_readme_has_it_written(made: Path) -> None:
+    recipes = list(made.glob("*/*/recipes/*.yaml"))
+    assert {path.parts[len(made.parts)] for path in recipes} == set(NAMES.values())
+    for path in recipes:
+        folder = made / path.parts[len(made.parts)]
+        target = path.read_text("utf-8").splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+        assert (path.parent / target).resolve() == folder / "recipe.schema.json"
+        assert "zoo schema > recipe.schema.json" in (folder / "README.md").read_text("utf-8")
+
+
 @pytest.mark.parametrize("template", NAMES)
 def test_what_is_written_is_listed_and_conforms(site: Path, template: str, command: Any) -> None:
     listed = json.loads(command("list", "plugins", "--json").out)["plugins"]
@@ -77,31 +85,21 @@ def test_what_is_written_is_listed_and_conforms(site: Path, template: str, comma
     assert outcome.out.splitlines()[-1].startswith(f"{NAMES[template]} 0.1.0 conforms (api 1): ")
 
 
-def fresh(site: Path, cwd: Path, *words: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=cwd, env=environment, text=True, capture_output=True, timeout=500, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("template", NAMES)
-def test_its_recipe_trains_and_its_own_test_passes(
-    made: Path, site: Path, template: str, tmp_path: Path
+def test_from_the_command_to_green_takes_less_than_five_minutes(
+    template: str, wheel: Path, environment: Any, shell: Any, tmp_path: Path
 ) -> None:
-    name = NAMES[template]
-    shown = fresh(site, tmp_path, "-m", "zoo", "fit", "--config", f"{name}/tiny", "--trainer.max_steps=3")
-    assert "Trained a model of" in shown or list(tmp_path.rglob("last.ckpt"))
-    fresh(site, made / name, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("template", SHAPES)
-def test_a_family_as_written_passes_every_check(site: Path, template: str, tmp_path: Path) -> None:
-    report = json.loads(fresh(site, tmp_path, "-m", "zoo", "plugin", "check", NAMES[template], "--json"))
+    """In a clean environment with the wheel; time is that of processors, whoever else they serve."""
+    home, name, before = environment("clean", wheel), NAMES[template], os.times()
+    kind = "--shape" if template in SHAPES else "--kind"
+    shell(home / "zoo", "plugin", "new", name, kind, template, cwd=tmp_path)
+    pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-e", name)
+    shell(home / "python", *pip, cwd=tmp_path)
+    assert name in shell(home / "zoo", "list", "plugins", cwd=tmp_path)
+    shell(home / "zoo", "fit", "--config", f"{name}/tiny", cwd=tmp_path)
+    assert list(tmp_path.glob("runs/**/last.ckpt"))
+    report = json.loads(shell(home / "zoo", "plugin", "check", name, "--json", cwd=tmp_path))
     assert report["conforms"]
     outcomes = [one for section in report["sections"] for one in section["outcomes"]]
     skipped = {one["check"] for one in outcomes if one["state"] == "skipped"}
@@ -109,6 +107,10 @@ def test_a_family_as_written_passes_every_check(site: Path, template: str, tmp_p
         "cached_equals_uncached", "it_writes_alone_what_it_writes_in_a_batch",  # an encoder
         "transformers_loads_what_it_saves", "it_equals_the_authors_reference",
     }  # fmt: skip
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert spent < 300
+    shell(home / "python", "-m", "pytest", "-m", "not slow", cwd=tmp_path / name)
 
 
 RULE = "a plugin is named by small letters, digits and dashes"

@@ -2,7 +2,6 @@
 
 import json
 import sysconfig
-import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,24 +27,6 @@ def plugin(shell: Shell, tmp_path: Path) -> Path:
     )
     (path,) = tmp_path.glob("zoo_alibi-*.whl")
     return path
-
-
-@pytest.fixture
-def environment(shell: Shell, tmp_path: Path) -> Environment:
-    """Makes an environment with some wheels; what these need is linked from this one, the zoo left out."""
-
-    def make(name: str, *wheels: Path) -> Path:
-        home = tmp_path / name
-        venv.create(home, with_pip=False)
-        python = home / "bin" / "python"
-        where = shell(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path)
-        for path in Path(sysconfig.get_path("purelib")).iterdir():
-            if "lightning_zoo" not in path.name:
-                (Path(where.strip()) / path.name).symlink_to(path)
-        shell(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", *wheels, cwd=tmp_path)
-        return home / "bin"
-
-    return make
 
 
 def test_a_strangers_plugin_has_what_first_party_ones_have(
