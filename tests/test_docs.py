@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from zoo import registry
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
@@ -43,6 +45,16 @@ def test_the_reference_is_made_of_docstrings(site: Path) -> None:
 def test_every_page_stands_in_the_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert [page.name for page in DOCS.glob("*.md") if f": {page.name}\n" not in menu] == []
+
+
+def test_the_contracts_name_every_kind_and_say_what_each_provides() -> None:
+    page = (DOCS / "contracts.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([\w ]+) \| (`zoo\..*?) \|", page, re.MULTILINE)
+    assert sorted(re.findall(r"`([\w.]+)`", " ".join(groups for _, groups in rows))) == sorted(
+        registry.GROUPS
+    )
+    headings = {title.lower().removeprefix("a ") for title in re.findall(r"^## (.+)$", page, re.MULTILINE)}
+    assert {kind for kind, _ in rows} <= headings
 
 
 def test_links_between_pages_lead_somewhere() -> None:
