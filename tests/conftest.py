@@ -121,14 +121,16 @@ Importable = Callable[[Path], AbstractContextManager[None]]
 
 @pytest.fixture(scope="session")
 def importable() -> Importable:
-    """Has this process find the plugins of a folder, and then forget them."""
+    """Has this process, and those that it starts, find the plugins of a folder, and then forget them."""
     from zoo import registry
 
     @contextmanager
     def importable(site: Path) -> Iterator[None]:
         sys.path.insert(0, str(site))
         registry.entries.cache_clear()
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+            yield
         sys.path.remove(str(site))
         registry.entries.cache_clear()
         for name, module in list(sys.modules.items()):

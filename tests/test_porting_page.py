@@ -57,6 +57,7 @@ QUICK = ("transformers_loads_what_it_saves", "cached_equals_uncached", "packed_e
 @pytest.mark.filterwarnings(
     "ignore:Mismatch dtype between input and weight",
     "ignore:.*torch.jit.script_method.*:DeprecationWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf",
 )
 def test_the_example_conforms(family: Family, check: Any) -> None:
     outcome = run(check, family)
