@@ -35,16 +35,14 @@ class LoRA:
 
     def __post_init__(self) -> None:
         if self.r < 1:
-            raise SpecError(f"`r` must be at least 1, got {self.r}", at="model.adapter.r")
+            raise SpecError(f"`r` must be at least 1, got {self.r}", at="r")
         if not 0 <= self.lora_dropout < 1:
-            raise SpecError(
-                f"`lora_dropout` must lie in [0, 1), got {self.lora_dropout}", at="model.adapter.lora_dropout"
-            )
+            raise SpecError(f"`lora_dropout` must lie in [0, 1), got {self.lora_dropout}", at="lora_dropout")
         if self.quantization not in (None, *get_args(Quantization)):
             known = ", ".join(get_args(Quantization))
             raise SpecError(
                 f"`quantization` must be one of {known}, got `{self.quantization}`",
-                at="model.adapter.quantization",
+                at="quantization",
             )
 
     @property

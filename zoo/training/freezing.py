@@ -1,5 +1,6 @@
 """What of a model is trained, and how fast: parameters that stay, and layers that move less."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -25,10 +26,11 @@ def freeze(module: nn.Module, patterns: Iterable[str]) -> None:
     for pattern in patterns:
         found = [parameter for name, parameter in parameters.items() if fnmatchcase(name, pattern)]
         if not found:
+            globs = {re.sub(r"\.\d+\.", ".*.", name) for name in parameters}
             raise SpecError(
                 f"no parameter's name matches `{pattern}`",
                 at="model.freeze",
-                hint=did_you_mean(pattern, parameters),
+                hint=did_you_mean(pattern, globs),
             )
         for parameter in found:
             parameter.requires_grad = False

@@ -281,5 +281,6 @@ def test_what_is_not_installed_is_named(
 
 @pytest.mark.parametrize(("name", "value"), [("r", 0), ("lora_dropout", 1.0), ("quantization", "int3")])
 def test_choices_that_mean_nothing_are_refused(name: str, value: Any) -> None:
-    with pytest.raises(SpecError, match=f"`{name}` must .* got `?{value}"):
+    with pytest.raises(SpecError, match=f"`{name}` must .* got `?{value}") as refusal:
         LoRA(**{name: value})
+    assert refusal.value.at == name

@@ -35,8 +35,9 @@ def test_globs_of_names_say_what_stays(bert: Any) -> None:
 
 
 def test_a_glob_that_matches_nothing_is_an_error(bert: Any) -> None:
-    with pytest.raises(SpecError, match=r"no parameter's name matches `backbone.block.0"):
-        bert(freeze=["backbone.block.0.*"])
+    with pytest.raises(SpecError, match=r"no parameter's name matches `backbone.block.0") as refusal:
+        bert(freeze=["backbone.block.0.attention.*"])
+    assert str(refusal.value.hint).startswith("did you mean `backbone.blocks.*.attention.")
     with pytest.raises(SpecError, match=r"`layer_decay` must lie in \(0, 1\], got 1.5"):
         bert(layer_decay=1.5)
 
