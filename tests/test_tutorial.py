@@ -71,7 +71,7 @@ def fresh(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 def test_its_test_passes_and_its_mistake_is_found(folder: Path) -> None:
     done = fresh(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "tests")
     assert done.returncode == 0, done.stdout
-    model = folder / "site" / "parallel_lm" / "model.py"
+    model = folder / "parallel_lm" / "model.py"  # the folder that one is in comes first
     text = model.read_text("utf-8")
     model.write_text(text.replace("        mask = mask.causal()\n", ""), "utf-8")
     done = fresh(folder, "-m", *shlex.split(CHECK))
