@@ -67,7 +67,8 @@ class Index:
                 hint="zoo.retrieval.build makes one, or goes on",
             )
         _require_encoder(self.folder, encoder)
-        lines = (self.folder / _PASSAGES).read_text("utf-8").splitlines()
+        # Not at every break that Unicode knows: texts hold those.
+        lines = (self.folder / _PASSAGES).read_text("utf-8").split("\n")
         self._passages: list[dict[str, str]] = [json.loads(line) for line in lines]
         self._index: Any = faiss.read_index(str(self.folder / _INDEX))
 

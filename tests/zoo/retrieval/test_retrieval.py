@@ -55,6 +55,14 @@ def test_a_passage_is_found_by_itself_and_a_text_stands_once(
         assert [one.score for one in passages] == sorted((one.score for one in passages), reverse=True)
 
 
+def test_a_passage_may_hold_any_break_of_lines(encoder: ZooModule, tmp_path: Path) -> None:
+    texts = [f"{TEXTS[0]}{separator}{TEXTS[1]}" for separator in ("\u2028", "\x85", "\n", "\x1c")]
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    (found,) = build(encoder, str(path), tmp_path / "index").search([TEXTS[0]], k=4)
+    assert {passage.text for passage in found} == set(texts)
+
+
 def test_what_was_interrupted_goes_on_and_ends_the_same(
     encoder: ZooModule, corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
