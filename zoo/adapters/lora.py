@@ -44,8 +44,3 @@ class LoRA:
                 f"`quantization` must be one of {known}, got `{self.quantization}`",
                 at="quantization",
             )
-
-    @property
-    def scaling(self) -> float:
-        """What the product is multiplied by."""
-        return self.lora_alpha / (self.r**0.5 if self.use_rslora else self.r)

@@ -277,9 +277,8 @@ class ZooModule(L.LightningModule):
             self._convert()
             sharding.spread(self, self.device_mesh, sharding.gathered_in(self.trainer))
         plan = self._plan(self.source, trains=trains) if isinstance(self.source, HubModel) else None
-        stays = (
-            self.adapter is not None or not trains
-        )  # but for pages that are written, which are then copied
+        # Under an adapter all but what is written stays as it is; pages that are written are then copied.
+        stays = self.adapter is not None or not trains
         if plan is not None and plan.can_map and stays and self._is_in_memory(device):
             filling.map_files(self, plan)
             self._tie()
@@ -567,12 +566,13 @@ class ZooModule(L.LightningModule):
         chosen = self.head(head) if self.head_specs or head or labels is not None else None
         if chosen is not None and labels is not None:
             batch = chosen.prepare(batch)
-        with self._keeping_losses() as losses:
-            hidden_BTD = self.hidden_states(batch)
         if chosen is None:
-            return Output(hidden_BTD, None)
-        loss = None if labels is None else self._added(chosen.loss(hidden_BTD, batch), losses, batch).mean
-        return Output(hidden_BTD, chosen(hidden_BTD, batch), loss)
+            return Output(self.hidden_states(batch), None)
+        if labels is None:
+            hidden_BTD = self.hidden_states(batch)
+            return Output(hidden_BTD, chosen(hidden_BTD, batch))
+        hidden_BTD, loss = self._read_and_lost(batch)
+        return Output(hidden_BTD, chosen(hidden_BTD, batch), loss.mean)
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """What the head reads: the backbone's hidden states of a batch, (batch, tokens, hidden_size)."""
@@ -603,6 +603,12 @@ class ZooModule(L.LightningModule):
         with self._keeping_losses() as losses:
             loss = self.head(batch.get("head")).loss_from(self.hidden_states, batch)
         return self._added(loss, losses, batch)
+
+    def _read_and_lost(self, batch: Batch) -> tuple[Tensor, Loss]:
+        """The hidden states of a batch, all at once, and its loss, as `loss` has it."""
+        with self._keeping_losses() as losses:
+            hidden_BTD = self.hidden_states(batch)
+        return hidden_BTD, self._added(self.head(batch.get("head")).loss(hidden_BTD, batch), losses, batch)
 
     def _added(self, loss: Loss, losses: Sequence[Tensor], batch: Batch) -> Loss:
         """A head's loss with those that the backbone gave meanwhile."""
@@ -660,9 +666,8 @@ class ZooModule(L.LightningModule):
         if name not in self._evaluation:
             self._evaluation[name] = head.metrics().to(self.device)
         batch = head.prepare(batch)
-        with self._keeping_losses() as losses:
-            hidden_BTD = self.hidden_states(batch)
-        self._evaluation[name].update(self._added(head.loss(hidden_BTD, batch), losses, batch), batch)
+        hidden_BTD, loss = self._read_and_lost(batch)
+        self._evaluation[name].update(loss, batch)
         return {"head": name, "batch": batch, "hidden": hidden_BTD}
 
     def _log_evaluation(self, part: str) -> None:
@@ -703,21 +708,21 @@ class ZooModule(L.LightningModule):
         if self.tokenizer is None:
             raise GenerationError("the model has no tokenizer, so it reads no text")
         found: list[Any] = []
-        limit = self.spec.max_tokens
-        longest = min(limit, self.tokenizer.max_length or limit)
         with evaluating(self):
             for start in range(0, len(texts), self.predicted_at_once):
-                piece = texts[start : start + self.predicted_at_once]
-                encoded = self.head(name).encode(piece, self.tokenizer, longest)
-                for number, length in enumerate(encoded["attention_mask"].sum(-1).tolist(), start):
+                batch = self.encoded(texts[start : start + self.predicted_at_once], self.tokenizer, name)
+                for number, length in enumerate(batch["attention_mask"].sum(-1).tolist(), start):
                     if not length:
                         raise GenerationError(f"text {number} is empty", hint="give at least one token")
-                batch = {
-                    key: value.to(self.device) if isinstance(value, Tensor) else value
-                    for key, value in encoded.items()
-                }
-                found += self.answers({**batch, "head": name}, self.tokenizer)
+                found += self.answers(batch, self.tokenizer)
         return found
+
+    def encoded(self, texts: Sequence[Any], tokenizer: Tokenizer, head: str | None = None) -> Batch:
+        """What is read to predict something of these texts, as long as the model and its tokenizer allow."""
+        name, limit = self.head_name(head), self.spec.max_tokens
+        found = self.head(name).encode(texts, tokenizer, min(limit, tokenizer.max_length or limit))
+        moved = {key: part.to(self.device) for key, part in found.items() if isinstance(part, Tensor)}
+        return {**found, **moved, "head": name}
 
     def answers(self, batch: Batch, tokenizer: Tokenizer) -> list[Any]:
         """What the head that the batch names says of each of its texts."""

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from zoo.errors import SpecError
 from zoo.heads.base import Batch, Loss
@@ -120,17 +119,14 @@ class GRPOModule(DecoderModule):
         numbers = [number for number in range(len(groups)) for _ in range(self.group_size)]
         rewards_PG = self.judged(batch, texts, numbers).view(-1, self.group_size)
         self.log("train/reward", rewards_PG.mean(), prog_bar=True, batch_size=len(groups))
-        pairs = list(zip(call.prompts, written, strict=True))
+        pairs, filled = list(zip(call.prompts, written, strict=True)), self.require_tokenizer().filled
         learnt = {
-            "input_ids": self._filled([[*prompt, *new] for prompt, new in pairs], 0),
-            "attention_mask": self._filled([[1] * len(prompt + new) for prompt, new in pairs], 0),
-            "labels": self._filled([[*[IGNORED] * len(prompt), *new] for prompt, new in pairs], IGNORED),
+            "input_ids": filled([[*prompt, *new] for prompt, new in pairs], 0),
+            "attention_mask": filled([[1] * len(prompt + new) for prompt, new in pairs], 0),
+            "labels": filled([[*[IGNORED] * len(prompt), *new] for prompt, new in pairs], IGNORED),
         }
+        learnt = {name: rows.to(self.device) for name, rows in learnt.items()}
         return {**learnt, "advantages": relative(rewards_PG).flatten()}
-
-    def _filled(self, rows: Sequence[list[int]], fill: int) -> Tensor:
-        tensors = [torch.tensor(row, device=self.device) for row in rows]
-        return pad_sequence(tensors, batch_first=True, padding_value=fill)
 
     def judged(self, batch: Batch, texts: Sequence[str], prompts: Sequence[int]) -> Tensor:
         """What texts are worth, each written to the prompt of this number."""

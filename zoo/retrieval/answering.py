@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.heads.extractive_qa import ExtractiveQAHead
@@ -48,13 +47,7 @@ def _answer(reader: "ZooModule", question: str, passages: list[Passage]) -> dict
     head, tokenizer = reader.head(), reader.tokenizer
     assert isinstance(head, ExtractiveQAHead)
     assert tokenizer is not None
-    limit = reader.spec.max_tokens
-    pairs = [(question, passage.text) for passage in passages]
-    encoded = head.encode(pairs, tokenizer, min(limit, tokenizer.max_length or limit))
-    batch = {
-        name: value.to(reader.device) if isinstance(value, Tensor) else value
-        for name, value in encoded.items()
-    }
+    batch = reader.encoded([(question, passage.text) for passage in passages], tokenizer)
     # Scores, not probabilities: only these of several passages can be compared.
     every = head.best(head(reader.hidden_states(batch), batch).float(), batch)
     best, passage = max(
