@@ -677,15 +677,19 @@ class ZooModule(L.LightningModule):
                 # Of one class alone, torchmetrics' correlation is a whole number, of which Lightning warns.
                 self.log(f"{part}/{self.prefix(head)}{name}", value.float(), prog_bar=is_shown)
 
-    def look(self, outputs: Mapping[str, Any]) -> Look | None:
+    def look(self, outputs: dict[str, Any]) -> Look | None:
         """What its head made of a held-out batch, row by row; None where the head tells no such thing.
 
         Args:
-            outputs: What `validation_step` or `test_step` returned.
+            outputs: What `validation_step` or `test_step` returned; it keeps the answer, for other callbacks.
         """
         if self.tokenizer is None:
             return None
-        return self.head(outputs["head"]).look(outputs["hidden"], outputs["batch"], self.tokenizer)
+        if "look" not in outputs:
+            head = self.head(outputs["head"])
+            outputs["look"] = head.look(outputs["hidden"], outputs["batch"], self.tokenizer)
+        found: Look | None = outputs["look"]
+        return found
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Any]:
         """What the head says of each of the batch's `prompts`."""

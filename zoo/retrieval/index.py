@@ -66,7 +66,7 @@ class Index:
                 f"{folder} holds no {_INDEX}, so it is no index",
                 hint="zoo.retrieval.build makes one, or goes on",
             )
-        _require_encoder(self.folder, encoder)
+        _require_encoder(self.folder, encoder, fingerprint(encoder))
         # Not at every break that Unicode knows: texts hold those.
         lines = (self.folder / _PASSAGES).read_text("utf-8").split("\n")
         self._passages: list[dict[str, str]] = [json.loads(line) for line in lines]
@@ -119,7 +119,7 @@ def build(
         "corpus": content_hash(text for passage in passages for text in passage.values()),
     }
     if (folder / _FACTS).is_file():
-        _require_encoder(folder, encoder)
+        _require_encoder(folder, encoder, facts["weights"])
         if read_json(folder / _FACTS)["corpus"] != facts["corpus"]:
             raise DataError(
                 f"{folder} holds an index of another corpus than {corpus}", hint="take a new folder"
@@ -153,9 +153,10 @@ def _read(corpus: str, column: str) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def _require_encoder(folder: Path, encoder: "ZooModule") -> None:
+def _require_encoder(folder: Path, encoder: "ZooModule", mine: str) -> None:
+    """Refuses an encoder with another fingerprint than the one that wrote the folder."""
     facts = read_json(folder / _FACTS)
-    if facts["weights"] != (mine := fingerprint(encoder)):
+    if facts["weights"] != mine:
         raise DataError(
             f"the index in {folder} was built by {facts['encoder']} with the weights {facts['weights'][:8]}, "
             f"not by {encoder.origin or encoder.spec.architecture} with {mine[:8]}",
