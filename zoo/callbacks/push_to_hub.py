@@ -28,7 +28,7 @@ class PushToHub(Callback):
         repo_id: `owner/name`.
         private: Whether others may not see it; by default a new repository is private.
         branch: It is made where it is missing.
-        pull_request: Opens one in place of a commit to the branch, at the end.
+        pull_request: Opens one in place of a commit to the branch, at the end alone.
         every_n_checkpoints: Pushes besides after so many checkpoints, in the background; None: not.
         best: A measure such as `val/loss` or `val/accuracy`: the model is pushed as it was when that was
             best, at the end alone. None: as it is then.
@@ -85,7 +85,9 @@ class PushToHub(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Pushes in the background, where one is due; while one is under way, the next waits its turn."""
-        if self._folder is None or self._pushes is None or self.every_n_checkpoints is None or self.best:
+        if self._folder is None or self._pushes is None or self.every_n_checkpoints is None:
+            return
+        if self.best or self.place.pull_request:  # at the end alone
             return
         self._num_checkpoints += 1
         if self._num_checkpoints % self.every_n_checkpoints or not self._is_idle():

@@ -131,6 +131,21 @@ def test_the_best_model_is_pushed_where_it_is_asked_for(
     assert torch.equal(zoo.load(NAME).backbone.norm.weight, diverge.good)
 
 
+def test_a_run_is_pushed_to_a_branch_or_opens_one_pull_request(
+    hub: Loopback, logged_in: str, tmp_path: Path
+) -> None:
+    fit(fresh(), tmp_path, PushToHub(NAME, branch="trial"), max_steps=1)
+    repository = hub.repositories[NAME]
+    main = repository.head
+    assert "model.safetensors" in repository.names("trial")
+    assert "model.safetensors" not in repository.names("main")
+    proposing = PushToHub(NAME, pull_request=True, every_n_checkpoints=1)
+    fit(fresh(), tmp_path, proposing, Save(), max_steps=3)
+    assert repository.head == main
+    assert [name for name in repository.refs if name.startswith("refs/pr/")] == ["refs/pr/1"]
+    assert "model.safetensors" in repository.names("refs/pr/1")
+
+
 def test_pushes_on_the_way_do_not_hold_training_up(
     hub: Loopback, logged_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
